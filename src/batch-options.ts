@@ -1,0 +1,96 @@
+/**
+ * The options of a batch, checked once when an operator or a sender is made: bad ones throw at once.
+ */
+import type { SchedulerLike } from 'rxjs';
+import { argumentTypeError, argumentValueError, outOfRangeError } from './errors.ts';
+
+/**
+ * When to flush, how much to queue, and what to do when the queue is full.
+ *
+ * @example
+ * ```ts
+ * import type { BatchOptions } from 'rx-sendmmsg';
+ * const telemetry: BatchOptions = { batchSize: 256, flushAfterMs: 10, highWaterMark: 16_384, overflow: 'drop-oldest' };
+ * ```
+ * @see {@link https://man7.org/linux/man-pages/man2/sendmmsg.2.html | sendmmsg(2)}, for `vlen`
+ */
+export interface BatchOptions {
+  /** Flush at this many queued datagrams; default 64. Above 1024 a flush takes several system calls. */
+  readonly batchSize?: number | undefined;
+  /** Flush at this many queued payload bytes; default: no such trigger. */
+  readonly batchBytes?: number | undefined;
+  /** Flush this long after the first queued datagram, ms; default 0: at the end of this event-loop turn. */
+  readonly flushAfterMs?: number | undefined;
+  /** Most datagrams queued; default 4096, at most 1 048 576. */
+  readonly highWaterMark?: number | undefined;
+  /** Most payload bytes queued; default 4 MiB, at most 1 GiB. A larger datagram is rejected with EMSGSIZE. */
+  readonly highWaterMarkBytes?: number | undefined;
+  /** What to do with one more when the queue is full: `'drop-oldest'` (default), `'drop-newest'`, or `'error'` (ENOBUFS). */
+  readonly overflow?: 'drop-oldest' | 'drop-newest' | 'error' | undefined;
+  /** A queued datagram older than this is dropped instead of sent, ms; default: none is. */
+  readonly maxAgeMs?: number | undefined;
+  /** On completion, wait this long for a blocked tail, then drop it, ms; default 5000. */
+  readonly drainTimeoutMs?: number | undefined;
+  /** Time for all timers; default: the event loop's own monotonic ones. */
+  readonly scheduler?: SchedulerLike | undefined;
+}
+
+/** The options, checked and filled in. */
+export interface ResolvedBatchOptions {
+  readonly batchSize: number;
+  readonly batchBytes: number;
+  readonly flushAfterMs: number;
+  readonly highWaterMark: number;
+  readonly highWaterMarkBytes: number;
+  readonly overflow: 'drop-oldest' | 'drop-newest' | 'error';
+  readonly maxAgeMs: number;
+  readonly drainTimeoutMs: number;
+  readonly scheduler: SchedulerLike | undefined;
+}
+
+/** The longest that setTimeout(3) takes. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
+const MAX_SLOTS = 2 ** 20;
+const MAX_QUEUED_BYTES = 2 ** 30;
+
+/** Reads every option once. Throws SendmmsgError that names the option and the value. */
+export function resolveBatchOptions(options: BatchOptions): ResolvedBatchOptions {
+  if (typeof options !== 'object' || options === null) throw argumentTypeError('"options"', 'an object', options);
+  const { overflow = 'drop-oldest', scheduler } = options;
+  if (overflow !== 'drop-oldest' && overflow !== 'drop-newest' && overflow !== 'error') {
+    throw argumentValueError('"options.overflow"', "must be 'drop-oldest', 'drop-newest' or 'error'", overflow);
+  }
+  if (scheduler !== undefined && (typeof scheduler?.schedule !== 'function' || typeof scheduler.now !== 'function')) {
+    throw argumentTypeError('"options.scheduler"', 'an RxJS scheduler', scheduler);
+  }
+  return {
+    batchSize: integer('batchSize', options.batchSize, 64, 1, MAX_SLOTS),
+    batchBytes: integer('batchBytes', options.batchBytes, Number.MAX_SAFE_INTEGER, 1, Number.MAX_SAFE_INTEGER),
+    flushAfterMs: milliseconds('flushAfterMs', options.flushAfterMs, 0),
+    highWaterMark: integer('highWaterMark', options.highWaterMark, 4096, 1, MAX_SLOTS),
+    highWaterMarkBytes: integer('highWaterMarkBytes', options.highWaterMarkBytes, 4 << 20, 1, MAX_QUEUED_BYTES),
+    overflow,
+    // Infinity, the default, may be said: options that were checked once can be checked again.
+    maxAgeMs: options.maxAgeMs === Infinity ? Infinity : milliseconds('maxAgeMs', options.maxAgeMs, Infinity),
+    drainTimeoutMs: milliseconds('drainTimeoutMs', options.drainTimeoutMs, 5000),
+    scheduler,
+  };
+}
+
+function integer(name: string, value: unknown, fallback: number, lowest: number, highest: number): number {
+  if (value === undefined) return fallback;
+  if (typeof value !== 'number') throw argumentTypeError(`"options.${name}"`, 'a number', value);
+  if (!Number.isInteger(value) || value < lowest || value > highest) {
+    throw outOfRangeError(`"options.${name}"`, `an integer >= ${lowest} and <= ${highest}`, value);
+  }
+  return value;
+}
+
+function milliseconds(name: string, value: unknown, fallback: number): number {
+  if (value === undefined) return fallback;
+  if (typeof value !== 'number') throw argumentTypeError(`"options.${name}"`, 'a number', value);
+  if (!(value >= 0 && value <= MAX_TIMER_MS)) {
+    throw outOfRangeError(`"options.${name}"`, `milliseconds >= 0 and <= ${MAX_TIMER_MS}`, value);
+  }
+  return value;
+}

@@ -1,0 +1,228 @@
+/**
+ * Reads what the user emitted, once: every getter and iterator runs here, before the first byte is written, and what
+ * comes out is a snapshot that no user code can change until the ring has copied it.
+ *
+ * One instance a ring, its fields overwritten by each `read`, so that the hot path allocates nothing.
+ */
+import { types } from 'node:util';
+import { AF_UNIX } from './abi.ts';
+import { type Datagram, type DatagramLike, Endpoint, type RejectedDatagram, type Sockaddr } from './datagram.ts';
+import { EAFNOSUPPORT, EDESTADDRREQ } from './errno.ts';
+import { argumentTypeError, argumentValueError, SendmmsgError, systemError } from './errors.ts';
+import { checkedPort, sockaddrOfAddress, sockaddrOfPath } from './sockaddr.ts';
+
+const { isUint8Array } = types;
+// The engine's own getter: an own property named byteLength must not decide how much of the slab is sent.
+const byteLengthGetter = Object.getOwnPropertyDescriptor(Object.getPrototypeOf(Uint8Array.prototype), 'byteLength')!
+  .get as (this: Uint8Array) => number;
+
+const NO_BYTES = new Uint8Array(0);
+const NO_PARTS: readonly (string | Uint8Array)[] = [];
+
+/** What kind of payload the snapshot holds. */
+export const TEXT = 0;
+export const BYTES = 1;
+export const PARTS = 2;
+
+/** The part of a rejection that tells which datagram it was. */
+export type DatagramIdentity = Pick<RejectedDatagram, 'address' | 'port' | 'path' | 'payload'>;
+
+export class DatagramReader {
+  /** {@link TEXT}, {@link BYTES} or {@link PARTS}: which of the next three is meant. */
+  kind: number = BYTES;
+  text: string = '';
+  bytes: Uint8Array = NO_BYTES;
+  parts: readonly (string | Uint8Array)[] = NO_PARTS;
+  /** Bytes; of a text only the upper bound: it is counted as it is written. */
+  byteLength: number = 0;
+  /** Where to; `null` on a connected socket. */
+  sockaddr: Sockaddr | null = null;
+  port: number = 0;
+
+  readonly #family: number;
+  readonly #isConnected: boolean;
+  // The address seen last, for the commonest case: the same destination again.
+  #lastAddress = '';
+  #lastSockaddr: Sockaddr | null = null;
+  // What was emitted, as read, to say which datagram was rejected.
+  #payload: unknown;
+  #address: unknown;
+  #port: unknown;
+  #path: unknown;
+
+  /** @param family - AF_INET, AF_INET6 or AF_UNIX */
+  constructor(family: number, isConnected: boolean) {
+    this.#family = family;
+    this.#isConnected = isConnected;
+  }
+
+  /** Takes a snapshot. Throws SendmmsgError if the datagram cannot be sent on this socket. */
+  read(datagram: DatagramLike): void {
+    if (typeof datagram === 'string' || isUint8Array(datagram)) {
+      this.#payload = datagram;
+      this.#address = this.#port = this.#path = undefined;
+      if (!this.#isConnected) throw systemError(EDESTADDRREQ, 'sendmmsg');
+      this.sockaddr = null;
+      this.#readPayload(datagram);
+      return;
+    }
+    let payload: unknown;
+    let address: unknown;
+    let port: unknown;
+    let path: unknown;
+    let to: unknown;
+    try {
+      if (
+        typeof datagram !== 'object' ||
+        datagram === null ||
+        ArrayBuffer.isView(datagram) ||
+        Array.isArray(datagram)
+      ) {
+        payload = datagram;
+      } else {
+        ({ payload, address, port, path, to } = datagram as Partial<Record<keyof Datagram, unknown>>);
+      }
+      if (Array.isArray(payload)) payload = snapshotList(payload);
+    } catch (cause) {
+      this.#payload = this.#address = this.#port = this.#path = undefined;
+      if (cause instanceof SendmmsgError) throw cause;
+      throw argumentValueError('datagram', 'could not be read', datagram, cause);
+    }
+    // From here on no user code runs.
+    this.#payload = payload;
+    this.#address = address;
+    this.#port = port;
+    this.#path = path;
+    this.#readDestination(address, port, path, to);
+    this.#readPayload(payload);
+  }
+
+  /** Which datagram was read last, with a copy of its bytes as far as they can be read. */
+  identify(): DatagramIdentity {
+    return {
+      ...(typeof this.#address === 'string' && { address: this.#address }),
+      ...(typeof this.#port === 'number' && { port: this.#port }),
+      ...(typeof this.#path === 'string' && { path: this.#path }),
+      payload: copyOf(this.#payload),
+    };
+  }
+
+  /** Lets go of the user's buffers. */
+  clear(): void {
+    this.text = '';
+    this.bytes = NO_BYTES;
+    this.parts = NO_PARTS;
+    this.#payload = undefined;
+  }
+
+  #readDestination(address: unknown, port: unknown, path: unknown, to: unknown): void {
+    // The commonest case first: an address and a port, the same address as before.
+    if (address !== undefined && address === this.#lastAddress && to === undefined && path === undefined) {
+      this.sockaddr = this.#lastSockaddr;
+      this.port = checkedPort(port);
+      return;
+    }
+    const isBare = address === undefined && port === undefined && path === undefined && to === undefined;
+    if (this.#isConnected) {
+      if (!isBare) throw new SendmmsgError('Already connected', { code: 'ERR_SOCKET_DGRAM_IS_CONNECTED' });
+      this.sockaddr = null;
+    } else if (isBare) {
+      throw systemError(EDESTADDRREQ, 'sendmmsg');
+    } else if (to !== undefined) {
+      this.#readEndpoint(to, address === undefined && port === undefined && path === undefined);
+    } else if (path !== undefined) {
+      if (address !== undefined || port !== undefined) {
+        throw argumentValueError('"path"', 'cannot be combined with "address" or "port"', path);
+      }
+      if (this.#family !== AF_UNIX) throw systemError(EAFNOSUPPORT, 'sendmmsg', { path: String(path) });
+      this.sockaddr = sockaddrOfPath(path);
+    } else {
+      if (address === undefined) throw systemError(EDESTADDRREQ, 'sendmmsg');
+      const sockaddr = sockaddrOfAddress(address);
+      this.port = checkedPort(port);
+      this.#checkFamily(sockaddr, address as string, this.port);
+      this.sockaddr = sockaddr;
+      if (!(address as string).includes('%')) {
+        this.#lastAddress = address as string;
+        this.#lastSockaddr = sockaddr;
+      }
+    }
+  }
+
+  #readEndpoint(to: unknown, isAlone: boolean): void {
+    const sockaddr = typeof to === 'object' && to !== null ? Endpoint.sockaddrOf(to as Endpoint) : undefined;
+    if (sockaddr === undefined) throw argumentTypeError('"to"', 'made by endpoint()', to);
+    if (!isAlone) throw argumentValueError('"to"', 'cannot be combined with "address", "port" or "path"', to);
+    const { address, port } = to as Endpoint;
+    this.#address = address;
+    this.#port = port;
+    this.#checkFamily(sockaddr, address, port);
+    this.sockaddr = sockaddr;
+    this.port = port;
+  }
+
+  #checkFamily(sockaddr: Sockaddr, address: string, port: number): void {
+    if (sockaddr.family !== this.#family) throw systemError(EAFNOSUPPORT, 'sendmmsg', { address, port });
+  }
+
+  #readPayload(payload: unknown): void {
+    if (typeof payload === 'string') {
+      this.kind = TEXT;
+      this.text = payload;
+      this.byteLength = payload.length * 3;
+    } else if (isUint8Array(payload)) {
+      this.#readBytes(payload);
+    } else if (ArrayBuffer.isView(payload)) {
+      this.#readBytes(bytesOf(payload));
+    } else if (Array.isArray(payload)) {
+      this.kind = PARTS;
+      this.parts = payload as (string | Uint8Array)[];
+      this.byteLength = 0;
+      for (const part of this.parts)
+        this.byteLength += typeof part === 'string' ? Buffer.byteLength(part) : part.length;
+    } else {
+      throw argumentTypeError('payload', PAYLOAD_TYPES, payload);
+    }
+  }
+
+  #readBytes(bytes: Uint8Array): void {
+    this.kind = BYTES;
+    this.bytes = bytes;
+    this.byteLength = byteLengthGetter.call(bytes);
+    if (this.byteLength === 0) bytesOf(bytes); // throws if the buffer is detached: its bytes are lost, not none
+  }
+}
+
+const PAYLOAD_TYPES = 'a string, a Buffer, TypedArray or DataView, or a list of these';
+
+/** The elements as strings and fresh views; a list inside a list is refused. */
+function snapshotList(list: readonly unknown[]): (string | Uint8Array)[] {
+  const parts: (string | Uint8Array)[] = [];
+  for (let index = 0; index < list.length; index++) {
+    const part = list[index];
+    if (typeof part === 'string') parts.push(part);
+    else if (ArrayBuffer.isView(part)) parts.push(bytesOf(part));
+    else throw argumentTypeError(`payload[${index}]`, 'a string, or a Buffer, TypedArray or DataView', part);
+  }
+  return parts;
+}
+
+/** A view's bytes. Throws for a detached buffer, or one that shrank away from under its view. */
+function bytesOf(view: ArrayBufferView): Uint8Array {
+  try {
+    return new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
+  } catch (cause) {
+    throw new SendmmsgError('The payload views a detached or shrunk buffer', { code: 'ERR_INVALID_ARG_VALUE', cause });
+  }
+}
+
+function copyOf(payload: unknown): Uint8Array {
+  if (typeof payload === 'string') return new Uint8Array(Buffer.from(payload));
+  try {
+    if (ArrayBuffer.isView(payload)) return bytesOf(payload).slice();
+    if (Array.isArray(payload)) return new Uint8Array(Buffer.concat(payload.map((part) => copyOf(part))));
+  } catch {
+    // A detached buffer has no bytes to tell.
+  }
+  return NO_BYTES.slice();
+}

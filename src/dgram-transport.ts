@@ -1,0 +1,118 @@
+/**
+ * The fallback where there is no sendmmsg(2): node:dgram, one datagram at a time.
+ *
+ * One at a time, because node:dgram says only in a callback what became of a datagram, and the one behind it must not
+ * overtake. It reads the same ring: its pointers are plain offsets there.
+ */
+import { createSocket, type Socket } from 'node:dgram';
+import { isIPv6 } from 'node:net';
+import { AF_INET, AF_INET6, IOV_BASE, IOV_LEN, MSG_IOV } from './abi.ts';
+import { EBADF, EIO, errnoOf } from './errno.ts';
+import { type Arena, allocateDetached } from './libc.ts';
+import type { MmsgRing } from './mmsg-ring.ts';
+import { decodeSockaddr } from './sockaddr.ts';
+import type { Transport } from './transport.ts';
+
+/** How to open it; as in `node:dgram`. */
+export interface DgramTransportOptions {
+  readonly type: 'udp4' | 'udp6';
+  readonly reuseAddr: boolean;
+  readonly reusePort: boolean;
+  readonly ipv6Only: boolean;
+  readonly broadcast: boolean;
+  readonly sendBufferSize?: number | undefined;
+  readonly recvBufferSize?: number | undefined;
+  readonly bind?: { readonly address?: string | undefined; readonly port?: number } | undefined;
+  readonly connect?: { readonly address: string; readonly port: number } | undefined;
+}
+
+export class DgramTransport implements Transport {
+  readonly backend = 'node:dgram';
+  readonly family: number;
+  readonly isConnected: boolean;
+  readonly sendmmsg = null;
+  readonly socket: Socket;
+  #isClosed = false;
+  readonly #closeListeners = new Set<() => void>();
+
+  /** Throws what node:dgram throws. Binding and connecting to a literal address is done when this returns. */
+  constructor(options: DgramTransportOptions) {
+    const { type, reuseAddr, reusePort, ipv6Only, sendBufferSize, recvBufferSize } = options;
+    this.family = type === 'udp4' ? AF_INET : AF_INET6;
+    this.isConnected = options.connect !== undefined;
+    this.socket = createSocket({
+      type,
+      reuseAddr,
+      ...(reusePort && { reusePort }),
+      ipv6Only,
+      // Addresses are literal here, so the answer can be given at once: bind and connect then act at once, too.
+      lookup: (hostname, _options, answer) => answer(null, hostname, isIPv6(hostname) ? 6 : 4),
+    });
+    let failure: Error | null = null;
+    const onError = (error: Error): void => {
+      failure = error;
+    };
+    this.socket.on('error', onError);
+    this.socket.unref();
+    this.socket.bind({ port: options.bind?.port ?? 0, address: options.bind?.address, exclusive: true });
+    try {
+      this.socket.address();
+      if (options.broadcast) this.socket.setBroadcast(true);
+      if (sendBufferSize !== undefined) this.socket.setSendBufferSize(sendBufferSize);
+      if (recvBufferSize !== undefined) this.socket.setRecvBufferSize(recvBufferSize);
+      if (options.connect !== undefined) this.socket.connect(options.connect.port, options.connect.address);
+    } catch (error) {
+      this.socket.close();
+      throw failure ?? error;
+    }
+  }
+
+  get isClosed(): boolean {
+    return this.#isClosed;
+  }
+
+  allocate(bytes: number): Arena {
+    return allocateDetached(bytes);
+  }
+
+  sendmmsgLater(ring: MmsgRing, _vlen: number, done: (answer: number) => void): void {
+    if (this.#isClosed) {
+      setImmediate(done, -EBADF);
+      return;
+    }
+    const { u8, u32 } = ring.arena;
+    const iovec = u32[(ring.headAt + MSG_IOV) >>> 2]!;
+    const start = u32[(iovec + IOV_BASE) >>> 2]!;
+    const payload = u8.subarray(start, start + u32[(iovec + IOV_LEN) >>> 2]!);
+    const answer = (error: (Error & { code?: string }) | null): void =>
+      done(error === null ? 1 : -(this.#isClosed ? EBADF : errnoOf(error.code ?? '') || EIO));
+    const target = decodeSockaddr(ring.nameAt(0));
+    try {
+      if ('address' in target) this.socket.send(payload, target.port, target.address, answer);
+      else this.socket.send(payload, answer);
+    } catch (error) {
+      setImmediate(answer, error as Error);
+    }
+  }
+
+  takeError(): number {
+    return 0;
+  }
+
+  waitWritable(): null {
+    return null;
+  }
+
+  onClose(listener: () => void): () => void {
+    this.#closeListeners.add(listener);
+    return () => this.#closeListeners.delete(listener);
+  }
+
+  close(): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.socket.close();
+    for (const listener of [...this.#closeListeners]) listener();
+    this.#closeListeners.clear();
+  }
+}

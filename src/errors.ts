@@ -1,0 +1,104 @@
+/**
+ * The one error class. `code` first: either an errno name (`'EMSGSIZE'`, with `errno` and `syscall`), or one of Node's
+ * own codes for bad arguments (`'ERR_SOCKET_BAD_PORT'`).
+ */
+import { inspect } from 'node:util';
+import { errnoName } from './errno.ts';
+
+/** Where a datagram was going, for error messages. */
+export interface ErrorTarget {
+  readonly address?: string | undefined;
+  readonly port?: number | undefined;
+  readonly path?: string | undefined;
+}
+
+/**
+ * Every error this package throws, rejects with or reports.
+ *
+ * `code` is spelled as Node spells it; `errno` is positive and only there when a system call failed (or would have).
+ *
+ * @example
+ * ```ts
+ * import { DatagramSocket, SendmmsgError } from 'rx-sendmmsg';
+ * try {
+ *   DatagramSocket.open({ bind: { address: '192.0.2.1' } });
+ * } catch (error) {
+ *   if (error instanceof SendmmsgError) console.log(error.code, error.syscall); // EADDRNOTAVAIL bind
+ * }
+ * ```
+ * @see {@link https://nodejs.org/api/errors.html#nodejs-error-codes | Node.js error codes}
+ * @see {@link https://man7.org/linux/man-pages/man2/sendmmsg.2.html | sendmmsg(2), ERRORS}
+ */
+export class SendmmsgError extends Error {
+  /** An errno name or a Node.js error code. */
+  readonly code: string;
+  /** Positive errno, where a system call failed. */
+  declare readonly errno?: number;
+  /** The system call that failed: `'sendmmsg'`, `'bind'`, … */
+  declare readonly syscall?: string;
+  /** Destination address, where there is one. */
+  declare readonly address?: string;
+  /** Destination port, where there is one. */
+  declare readonly port?: number;
+  /** Destination path of a unix socket, where there is one. */
+  declare readonly path?: string;
+
+  constructor(
+    message: string,
+    properties: { code: string; errno?: number; syscall?: string; cause?: unknown } & ErrorTarget,
+  ) {
+    super(message, properties.cause === undefined ? undefined : { cause: properties.cause });
+    this.code = properties.code;
+    for (const key of ['errno', 'syscall', 'address', 'port', 'path'] as const) {
+      const value = properties[key];
+      if (value !== undefined) Object.defineProperty(this, key, { value, enumerable: true });
+    }
+  }
+}
+Object.defineProperty(SendmmsgError.prototype, 'name', { value: 'SendmmsgError', configurable: true, writable: true });
+
+/** A failed system call: `sendmmsg EMSGSIZE 127.0.0.1:9`, as Node words it. */
+export function systemError(errno: number, syscall: string, target: ErrorTarget = {}): SendmmsgError {
+  const code = errnoName(errno);
+  const where = describeTarget(target);
+  return new SendmmsgError(`${syscall} ${code}${where && ` ${where}`}`, { code, errno, syscall, ...target });
+}
+
+/** A value of the wrong type: `ERR_INVALID_ARG_TYPE`. */
+export function argumentTypeError(name: string, expected: string, value: unknown): SendmmsgError {
+  return new SendmmsgError(`The ${name} must be ${expected}. Received ${received(value)}`, {
+    code: 'ERR_INVALID_ARG_TYPE',
+  });
+}
+
+/** A value of the right type that means nothing: `ERR_INVALID_ARG_VALUE`. */
+export function argumentValueError(name: string, why: string, value: unknown, cause?: unknown): SendmmsgError {
+  return new SendmmsgError(`The ${name} ${why}. Received ${received(value)}`, { code: 'ERR_INVALID_ARG_VALUE', cause });
+}
+
+/** A number outside its range: `ERR_OUT_OF_RANGE`. */
+export function outOfRangeError(name: string, range: string, value: unknown): SendmmsgError {
+  return new SendmmsgError(`The value of ${name} is out of range. It must be ${range}. Received ${received(value)}`, {
+    code: 'ERR_OUT_OF_RANGE',
+  });
+}
+
+/** A port that is not an integer from 1 to 65535: `ERR_SOCKET_BAD_PORT`. */
+export function badPortError(port: unknown, lowest: 0 | 1): SendmmsgError {
+  return new SendmmsgError(`Port should be >= ${lowest} and < 65536. Received ${received(port)}`, {
+    code: 'ERR_SOCKET_BAD_PORT',
+  });
+}
+
+/** What was received, named and cut short; never runs user code (no getters, no `toString`). */
+function received(value: unknown): string {
+  if (typeof value === 'function') return 'a function';
+  const text = inspect(value, { depth: -1, customInspect: false, breakLength: Infinity, maxStringLength: 64 });
+  return typeof value === 'object' && value !== null ? text : `${typeof value} (${text})`;
+}
+
+function describeTarget({ address, port, path }: ErrorTarget): string {
+  if (path !== undefined) return path.startsWith('\0') ? `@${path.slice(1)}` : path;
+  if (address === undefined) return '';
+  return address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`;
+}

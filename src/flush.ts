@@ -1,0 +1,202 @@
+/**
+ * The flush loop: hands the ring to an injected sendmmsg until it is empty, blocked or out of budget, and settles each
+ * answer. No timers, no polling, no user code: what to wait for is told to the caller.
+ *
+ * The loop is written as ask (`span`) and answer (`settle`), so that the same code drives a call made inline and one that
+ * returns later from the thread pool or from node:dgram. Exactly once rests on two facts of sendmmsg(2): the return
+ * value is the number taken, and an errno speaks of the head of that call only (an error behind the first datagram is
+ * discarded by the kernel). So `settle` releases exactly what was taken, and a refusal is always the head's.
+ */
+import type { RejectedDatagram } from './datagram.ts';
+import { type Disposition, dispositionOf, EAGAIN } from './errno.ts';
+import { type SendmmsgError, systemError } from './errors.ts';
+import type { MmsgRing } from './mmsg-ring.ts';
+import { describeName } from './sockaddr.ts';
+
+/** The sending side of a socket, as far as the loop needs it. */
+export interface Wire {
+  /** Sends the first `vlen` slots: the number taken, or `-errno` if none was. */
+  sendmmsg(ring: MmsgRing, vlen: number): number;
+  /** Reads and clears the socket's pending error (SO_ERROR): a positive errno, or 0. */
+  takeError(): number;
+}
+
+/** What the loop wants next. */
+export type Verdict =
+  /** Another call. */
+  | 'again'
+  /** Nothing: the ring is empty. */
+  | 'drained'
+  /** To be called when the socket is writable. */
+  | 'blocked'
+  /** To be called after {@link FlushLoop.backoffMs}. */
+  | 'backoff'
+  /** To be called in a later turn of the event loop: the budget is spent. */
+  | 'yield'
+  /** To be buried: see {@link FlushLoop.fatalError}. */
+  | 'fatal';
+
+/** Tries of one datagram while the kernel is short of memory, before it is rejected: 0.6 s in all. */
+const MAX_BACKOFFS = 12;
+const MAX_BACKOFF_MS = 100;
+/** Consecutive interrupted calls before the loop yields. */
+const MAX_INTERRUPTS = 16;
+/** A run of this many calls that took one datagram each hints at a dead peer, whose ICMP error the kernel swallows. */
+const SINGLES_BEFORE_PROBE = 8;
+/** Calls in one run of the loop; the rest waits for the next turn, so that a failing socket cannot hold the event loop. */
+export const CALLS_PER_RUN = 1024;
+
+const NONE_REJECTED: readonly RejectedDatagram[] = Object.freeze([]);
+
+export class FlushLoop {
+  /** Datagrams taken, since `reset`. */
+  sent: number = 0;
+  /** Payload bytes taken, since `reset`. */
+  bytes: number = 0;
+  /** Calls made, since `reset`. */
+  syscalls: number = 0;
+  /** Datagrams the kernel refused, since `reset`. */
+  rejected: RejectedDatagram[] = [];
+  /** Calls that took fewer than asked, ever. */
+  shortCounts: number = 0;
+  /** EAGAIN answers, ever. */
+  wouldBlocks: number = 0;
+  /** ENOBUFS and ENOMEM answers, ever. */
+  backoffs: number = 0;
+  /** Errors of earlier datagrams that came in late (ICMP), ever. */
+  pendingErrors: number = 0;
+  /** Why the verdict was `fatal`. */
+  fatalError: SendmmsgError | null = null;
+
+  readonly #ring: MmsgRing;
+  readonly #wire: Wire;
+  // What the datagram at the head has been through, by its sequence: whoever moves the head need not tell.
+  #troubled = -1;
+  #backoffsOfHead = 0;
+  #interrupts = 0;
+  #hasRetriedHead = false;
+  #isStarved = false;
+  #singles = 0;
+
+  constructor(ring: MmsgRing, wire: Wire) {
+    this.#ring = ring;
+    this.#wire = wire;
+  }
+
+  /** Forgets the counts of the last report. */
+  reset(): void {
+    this.sent = 0;
+    this.bytes = 0;
+    this.syscalls = 0;
+    if (this.rejected.length > 0) this.rejected = [];
+  }
+
+  /** The rejections since `reset`, in the order of the input, frozen. */
+  takeRejected(): readonly RejectedDatagram[] {
+    if (this.rejected.length === 0) return NONE_REJECTED;
+    return Object.freeze(this.rejected.slice().sort((a, b) => a.sequence - b.sequence));
+  }
+
+  /** Calls until there is nothing to send, or something to wait for. */
+  run(budget: number = CALLS_PER_RUN): Verdict {
+    const ring = this.#ring;
+    for (let calls = 0; ring.slots > 0; calls++) {
+      if (calls === budget) return 'yield';
+      const vlen = this.ask();
+      const verdict = this.settle(vlen, this.#wire.sendmmsg(ring, vlen));
+      if (verdict !== 'again') return verdict;
+    }
+    return 'drained';
+  }
+
+  /** How many slots to hand over next. */
+  ask(): number {
+    // One datagram alone leaves its ICMP error readable; in a batch the second one would take and lose it.
+    return this.#singles === SINGLES_BEFORE_PROBE ? Math.min(this.#ring.span(), 1) : this.#ring.span();
+  }
+
+  /** Books the answer to a call for `vlen` slots: the number taken, or `-errno`. */
+  settle(vlen: number, answer: number): Verdict {
+    this.syscalls++;
+    if (answer > 0) return this.#settleTaken(vlen, answer);
+    this.#watchHead();
+    // 0 for a vlen above 0 is not in the page; waiting is the answer that can do no harm.
+    const errno = answer === 0 ? EAGAIN : -answer;
+    const disposition: Disposition = dispositionOf(errno, this.#ring.isHeadSegmented());
+    switch (disposition) {
+      case 'wouldBlock':
+        this.wouldBlocks++;
+        return 'blocked';
+      case 'backoff':
+        this.backoffs++;
+        if (++this.#backoffsOfHead <= MAX_BACKOFFS) return 'backoff';
+        this.#isStarved = true;
+        return this.#rejectHead(errno);
+      case 'retryNow':
+        if (++this.#interrupts < MAX_INTERRUPTS) return 'again';
+        this.#interrupts = 0;
+        return 'backoff';
+      case 'pendingSocketError':
+        this.pendingErrors++;
+        if (this.#hasRetriedHead) return this.#rejectHead(errno);
+        this.#hasRetriedHead = true;
+        return 'again';
+      case 'segmentationRefused':
+      case 'rejectDatagram':
+        return this.#rejectHead(errno);
+      case 'fatal':
+        this.fatalError = systemError(errno, 'sendmmsg');
+        return 'fatal';
+    }
+  }
+
+  /** Milliseconds to wait for the verdict `backoff`: 1, 2, 4, … 100. */
+  get backoffMs(): number {
+    return Math.min(2 ** Math.max(0, this.#backoffsOfHead - 1), MAX_BACKOFF_MS);
+  }
+
+  #settleTaken(vlen: number, taken: number): Verdict {
+    const ring = this.#ring;
+    const bytesBefore = ring.bytes;
+    const datagrams = ring.datagramsIn(taken);
+    ring.release(datagrams);
+    this.sent += datagrams;
+    this.bytes += bytesBefore - ring.bytes;
+    this.#isStarved = false;
+    if (this.#singles === SINGLES_BEFORE_PROBE) {
+      if (this.#wire.takeError() > 0) this.pendingErrors++;
+      this.#singles = 0;
+    } else if (taken < vlen) {
+      this.shortCounts++;
+      this.#singles = taken === 1 ? this.#singles + 1 : 0;
+    } else {
+      this.#singles = 0;
+    }
+    return ring.slots > 0 ? 'again' : 'drained';
+  }
+
+  #rejectHead(errno: number): Verdict {
+    const ring = this.#ring;
+    const target = describeName(ring.nameAt(0));
+    this.rejected.push(
+      Object.freeze({
+        sequence: ring.headSequence(),
+        ...target,
+        payload: ring.payloadAt(0),
+        error: systemError(errno, 'sendmmsg', target),
+      }),
+    );
+    ring.release(1);
+    return ring.slots > 0 ? 'again' : 'drained';
+  }
+
+  #watchHead(): void {
+    const sequence = this.#ring.headSequence();
+    if (sequence === this.#troubled) return;
+    this.#troubled = sequence;
+    // Once a datagram has waited in vain, those behind it wait a fifth of a second each until something is taken again.
+    this.#backoffsOfHead = this.#isStarved ? MAX_BACKOFFS - 2 : 0;
+    this.#interrupts = 0;
+    this.#hasRetriedHead = false;
+  }
+}

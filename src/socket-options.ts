@@ -1,0 +1,134 @@
+/**
+ * The options of `DatagramSocket.open`, read once and checked before anything is opened.
+ */
+import { AF_INET, AF_INET6, AF_UNIX } from './abi.ts';
+import type { Sockaddr } from './datagram.ts';
+import { EAFNOSUPPORT } from './errno.ts';
+import { argumentTypeError, argumentValueError, SendmmsgError, systemError } from './errors.ts';
+import { checkedPort, sockaddrOfAddress, sockaddrOfPath } from './sockaddr.ts';
+
+/**
+ * How to open a socket; everything is optional.
+ *
+ * @example
+ * ```ts
+ * import { DatagramSocket, type SocketOptions } from 'rx-sendmmsg';
+ * const options: SocketOptions = { type: 'udp6', bind: { address: '::1' }, sendBufferSize: 1 << 20 };
+ * DatagramSocket.open(options).close();
+ * ```
+ * @see {@link https://nodejs.org/api/dgram.html#dgramcreatesocketoptions-callback | dgram.createSocket}, {@link https://man7.org/linux/man-pages/man7/socket.7.html | socket(7)}
+ */
+export interface SocketOptions {
+  /** `'udp4'` (the default), `'udp6'`, or `'unix'` for a unix datagram socket. */
+  readonly type?: 'udp4' | 'udp6' | 'unix' | undefined;
+  /** Local address and port (0 or none: any), or a path; a leading NUL byte names an abstract one. */
+  readonly bind?:
+    | { readonly address?: string | undefined; readonly port?: number | undefined }
+    | { readonly path: string }
+    | undefined;
+  /** The peer. Bare payloads may be sent then, and addressed datagrams are rejected. */
+  readonly connect?: { readonly address: string; readonly port: number } | { readonly path: string } | undefined;
+  /** SO_REUSEADDR. */
+  readonly reuseAddr?: boolean | undefined;
+  /** SO_REUSEPORT: the kernel spreads incoming datagrams over the sockets of a port. */
+  readonly reusePort?: boolean | undefined;
+  /** IPV6_V6ONLY. */
+  readonly ipv6Only?: boolean | undefined;
+  /** SO_BROADCAST: without it, the kernel refuses broadcast addresses with EACCES. */
+  readonly broadcast?: boolean | undefined;
+  /** SO_SNDBUF, bytes; the kernel doubles it. */
+  readonly sendBufferSize?: number | undefined;
+  /** SO_RCVBUF, bytes; the kernel doubles it. */
+  readonly recvBufferSize?: number | undefined;
+}
+
+/** An address as the kernel takes it, and as it was written. */
+export interface SocketName {
+  readonly sockaddr: Sockaddr;
+  readonly address?: string;
+  readonly port?: number;
+  readonly path?: string;
+}
+
+/** The options, checked. */
+export interface ResolvedSocketOptions {
+  readonly type: 'udp4' | 'udp6' | 'unix';
+  readonly family: number;
+  readonly bind: SocketName | undefined;
+  readonly connect: SocketName | undefined;
+  readonly reuseAddr: boolean;
+  readonly reusePort: boolean;
+  readonly ipv6Only: boolean;
+  readonly broadcast: boolean;
+  readonly sendBufferSize: number | undefined;
+  readonly recvBufferSize: number | undefined;
+}
+
+const FAMILY = { udp4: AF_INET, udp6: AF_INET6, unix: AF_UNIX } as const;
+const ANY_ADDRESS = { udp4: '0.0.0.0', udp6: '::' } as const;
+
+/** Checks the options of `DatagramSocket.open`. Throws SendmmsgError. */
+export function resolveSocketOptions(options: SocketOptions): ResolvedSocketOptions {
+  if (typeof options !== 'object' || options === null) throw argumentTypeError('"options"', 'an object', options);
+  const { type = 'udp4', bind, connect, reuseAddr, reusePort, ipv6Only, broadcast } = options;
+  if (!Object.hasOwn(FAMILY, type)) {
+    throw new SendmmsgError('Bad socket type specified. Valid types are: udp4, udp6, unix', {
+      code: 'ERR_SOCKET_BAD_TYPE',
+    });
+  }
+  return {
+    type,
+    family: FAMILY[type],
+    bind: bind === undefined ? undefined : resolveName('bind', type, bind, 0),
+    connect: connect === undefined ? undefined : resolveName('connect', type, connect, 1),
+    reuseAddr: flag('reuseAddr', reuseAddr),
+    reusePort: flag('reusePort', reusePort),
+    ipv6Only: flag('ipv6Only', ipv6Only),
+    broadcast: flag('broadcast', broadcast),
+    sendBufferSize: bufferSize('sendBufferSize', options.sendBufferSize),
+    recvBufferSize: bufferSize('recvBufferSize', options.recvBufferSize),
+  };
+}
+
+function resolveName(
+  option: 'bind' | 'connect',
+  type: keyof typeof FAMILY,
+  value: unknown,
+  lowestPort: 0 | 1,
+): SocketName {
+  if (typeof value !== 'object' || value === null) throw argumentTypeError(`"options.${option}"`, 'an object', value);
+  const { address, port, path } = value as { address?: unknown; port?: unknown; path?: unknown };
+  if (type === 'unix') {
+    if (address !== undefined || port !== undefined) {
+      throw argumentValueError(`"options.${option}"`, 'must be { path } for a unix socket', value);
+    }
+    return { sockaddr: sockaddrOfPath(path), path: path as string };
+  }
+  if (path !== undefined) {
+    throw argumentValueError(`"options.${option}"`, `must be { address, port } for a ${type} socket`, value);
+  }
+  const literal = address ?? (option === 'bind' ? ANY_ADDRESS[type] : address);
+  const sockaddr = sockaddrOfAddress(literal);
+  const checked = checkedPort(port ?? (option === 'bind' ? 0 : port), lowestPort);
+  const name = { address: literal as string, port: checked };
+  if (sockaddr.family !== FAMILY[type]) throw systemError(EAFNOSUPPORT, option, name);
+  return { sockaddr, ...name };
+}
+
+function flag(name: string, value: unknown): boolean {
+  if (value !== undefined && typeof value !== 'boolean') {
+    throw argumentTypeError(`"options.${name}"`, 'a boolean', value);
+  }
+  return value === true;
+}
+
+function bufferSize(name: string, value: unknown): number | undefined {
+  if (value === undefined) return undefined;
+  if (typeof value !== 'number') throw argumentTypeError(`"options.${name}"`, 'a number', value);
+  if (!Number.isInteger(value) || value < 1 || value > 0x3fffffff) {
+    throw new SendmmsgError(`Buffer size must be a positive integer: ${name} ${value}`, {
+      code: 'ERR_SOCKET_BAD_BUFFER_SIZE',
+    });
+  }
+  return value;
+}

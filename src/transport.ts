@@ -1,0 +1,112 @@
+/**
+ * What a sender needs of a socket, whatever does the sending; and the native one: a descriptor and libc.
+ *
+ * A transport owns its descriptor. Every call checks `isClosed` first, and closing waits for calls on the thread pool, so
+ * that no number is used after the kernel may have given it to someone else's file.
+ */
+import { AF_UNIX, MSG_DONTWAIT, MSG_NOSIGNAL, SO_ERROR, SOL_SOCKET } from './abi.ts';
+import { EBADF } from './errno.ts';
+import type { Arena, Libc, NativeBackend } from './libc.ts';
+import type { MmsgRing } from './mmsg-ring.ts';
+import { pollWritable, type StopPolling } from './writable-poller.ts';
+
+/** What does the sending: the system call, its elder brother one by one, or node:dgram one by one. */
+export type Backend = NativeBackend | 'node:dgram';
+
+/** A socket as the sender sees it. */
+export interface Transport {
+  readonly backend: Backend;
+  /** AF_INET, AF_INET6 or AF_UNIX. */
+  readonly family: number;
+  readonly isConnected: boolean;
+  readonly isClosed: boolean;
+  /** Memory that this transport can send from. */
+  allocate(bytes: number): Arena;
+  /** Sends the first `vlen` slots without blocking: the number taken, or `-errno`. `null` where it cannot be done inline. */
+  readonly sendmmsg: ((ring: MmsgRing, vlen: number) => number) | null;
+  /** The same, answered in a later turn. The ring and the descriptor are held until then. */
+  sendmmsgLater(ring: MmsgRing, vlen: number, done: (answer: number) => void): void;
+  /** Reads and clears SO_ERROR. */
+  takeError(): number;
+  /** Calls `ready` once when there may be room; `null` where POLLOUT lies and only a timer will do. */
+  waitWritable(ready: () => void): StopPolling | null;
+  /** Calls `listener` when the transport is closed. Returns how to leave. */
+  onClose(listener: () => void): () => void;
+}
+
+/** A descriptor, and the calls on it. */
+export class NativeTransport implements Transport {
+  readonly backend: NativeBackend;
+  readonly family: number;
+  readonly isConnected: boolean;
+  readonly libc: Libc;
+  readonly sendmmsg: (ring: MmsgRing, vlen: number) => number;
+  #fd: number;
+  #isClosed = false;
+  #callsInFlight = 0;
+  readonly #closeListeners = new Set<() => void>();
+
+  constructor(libc: Libc, fd: number, family: number, isConnected: boolean) {
+    this.libc = libc;
+    this.backend = libc.backend;
+    this.#fd = fd;
+    this.family = family;
+    this.isConnected = isConnected;
+    this.sendmmsg = (ring, vlen) => this.sendmmsgWith(ring, vlen, 0);
+  }
+
+  get isClosed(): boolean {
+    return this.#isClosed;
+  }
+
+  /** The descriptor; -1 once closed. */
+  get fd(): number {
+    return this.#isClosed ? -1 : this.#fd;
+  }
+
+  allocate(bytes: number): Arena {
+    return this.libc.allocate(bytes);
+  }
+
+  /** sendmmsg(2) with more flags; it never blocks and never raises SIGPIPE. */
+  sendmmsgWith(ring: MmsgRing, vlen: number, flags: number): number {
+    if (this.#isClosed) return -EBADF;
+    return this.libc.sendmmsg(this.#fd, ring.arena, ring.headAt, vlen, flags | MSG_DONTWAIT | MSG_NOSIGNAL);
+  }
+
+  sendmmsgLater(ring: MmsgRing, vlen: number, done: (answer: number) => void): void {
+    if (this.#isClosed) {
+      setImmediate(done, -EBADF);
+      return;
+    }
+    this.#callsInFlight++;
+    this.libc.sendmmsgAsync(this.#fd, ring.arena, ring.headAt, vlen, MSG_DONTWAIT | MSG_NOSIGNAL, (answer) => {
+      this.#callsInFlight--;
+      if (this.#isClosed && this.#callsInFlight === 0) this.libc.close(this.#fd);
+      done(answer);
+    });
+  }
+
+  takeError(): number {
+    return this.#isClosed ? 0 : Math.max(0, this.libc.getsockopt(this.#fd, SOL_SOCKET, SO_ERROR));
+  }
+
+  waitWritable(ready: () => void): StopPolling | null {
+    // An unconnected unix socket is always writable, whether or not the peer of the next datagram is full.
+    if (this.#isClosed || (this.family === AF_UNIX && !this.isConnected)) return null;
+    return pollWritable(this.#fd, ready);
+  }
+
+  onClose(listener: () => void): () => void {
+    this.#closeListeners.add(listener);
+    return () => this.#closeListeners.delete(listener);
+  }
+
+  close(): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    if (this.#callsInFlight === 0) this.libc.close(this.#fd);
+    for (const listener of [...this.#closeListeners]) listener();
+    this.#closeListeners.clear();
+  }
+}
