@@ -39,12 +39,14 @@ export interface BatchObserver {
   complete?(): void;
 }
 
-// What the sender waits for. Up to SOON it may flush at any time; HELD and IN_FLIGHT it must not.
+// What the sender waits for. Up to SOON it may flush at any time, BLOCKED only when it is told to; HELD and IN_FLIGHT it
+// must not.
 const IDLE = 0;
 const TIMER = 1;
 const SOON = 2;
-const HELD = 3;
-const IN_FLIGHT = 4;
+const BLOCKED = 3;
+const HELD = 4;
+const IN_FLIGHT = 5;
 
 const OPEN = 0;
 const CLOSING = 1;
@@ -145,18 +147,20 @@ export class BatchSender {
   send(datagram: DatagramLike): boolean {
     if (this.#state !== OPEN) throw this.#failure?.error ?? notRunning();
     const ring = this.#ring;
-    const sequence = this.#counters.accepted++;
-    const now = this.#isTimed ? this.#clock.now() : 0;
-    let isSettled = true;
+    let refusal: { readonly error: unknown } | null = null;
     try {
       this.#reader.read(datagram);
-      // A getter of the datagram may have closed the sender.
-      if (this.#state !== OPEN) this.#counters.drop(1, 'teardown');
-      else isSettled = ring.push(this.#reader, sequence, now);
     } catch (error) {
-      this.#reject(sequence, error);
+      refusal = { error };
     }
-    if (!isSettled) this.#overflow(sequence, now);
+    // Accepted only now: a getter of the datagram may have sent another one first, looked at the stats, or closed.
+    const sequence = this.#counters.accepted++;
+    const now = this.#isTimed ? this.#clock.now() : 0;
+    if (refusal !== null) this.#reject(sequence, refusal.error);
+    else if (this.#state !== OPEN) this.#counters.drop(1, 'teardown');
+    else if (!this.#push(sequence, now)) this.#overflow(sequence, now);
+    // Rejections wait in memory, too: no more of them than datagrams.
+    if (this.#loop.rejected.length >= ring.capacity) this.#emit();
     if (this.#hold <= TIMER) {
       if (ring.datagrams >= this.#flushAt || ring.bytes >= this.#flushAtBytes) this.#flushOrSoon();
       else if (this.#hold === IDLE) this.#armFlush();
@@ -182,7 +186,7 @@ export class BatchSender {
    */
   flush(): BatchReport {
     const collected: BatchReport[] = [];
-    if (this.#state !== CLOSED && this.#hold <= SOON) this.#flush(collected);
+    if (this.#state !== CLOSED && this.#hold <= BLOCKED) this.#flush(collected);
     return collected[0] ?? nothingDone(this.#ring.datagrams);
   }
 
@@ -214,7 +218,7 @@ export class BatchSender {
     if (this.#hold !== IN_FLIGHT) {
       this.#rest();
       if (this.#transport.sendmmsg === null) this.#launch();
-      else this.#loop.run(Number.POSITIVE_INFINITY);
+      else this.#runLoop(Number.POSITIVE_INFINITY);
     }
     this.#giveUpAs('failure');
   }
@@ -250,7 +254,19 @@ export class BatchSender {
   }
 
   get #isHalfEmpty(): boolean {
-    return this.#ring.datagrams <= this.#ring.capacity >>> 1 && this.#ring.bytes <= this.#ring.maxBytes / 2;
+    const { datagrams, capacity, bytes, maxBytes } = this.#ring;
+    // Half a queue may be less than one datagram as large as the largest.
+    return datagrams <= capacity >>> 1 && bytes <= maxBytes / 2 && this.#hasRoom;
+  }
+
+  /** Queues what was read, or rejects it; `false` if there is no room. */
+  #push(sequence: number, now: number): boolean {
+    try {
+      return this.#ring.push(this.#reader, sequence, now);
+    } catch (error) {
+      this.#reject(sequence, error);
+      return true;
+    }
   }
 
   #reject(sequence: number, error: unknown): void {
@@ -265,7 +281,7 @@ export class BatchSender {
       this.#rest();
       this.#settle(this.#runLoop());
       if (this.#state !== OPEN) this.#counters.drop(1, 'failure');
-      else if (!this.#ring.push(this.#reader, sequence, now)) this.#makeRoom(sequence, now);
+      else if (!this.#push(sequence, now)) this.#makeRoom(sequence, now);
       this.#emit();
     } else this.#makeRoom(sequence, now);
   }
@@ -282,7 +298,7 @@ export class BatchSender {
       do {
         this.#ring.release(1);
         this.#counters.drop(1, 'overflow');
-      } while (!this.#ring.push(this.#reader, sequence, now));
+      } while (!this.#push(sequence, now));
     }
   }
 
@@ -300,9 +316,9 @@ export class BatchSender {
     this.#emit(collected);
   }
 
-  #runLoop(): Verdict {
+  #runLoop(budget?: number): Verdict {
     if (this.#isTimed) this.#dropAged();
-    return this.#loop.run();
+    return this.#loop.run(budget);
   }
 
   /** Where sending cannot be done inline: hand over a span and go on when the answer is there. */
@@ -319,7 +335,12 @@ export class BatchSender {
     this.#hold = IDLE;
     if (this.#state === CLOSED) return this.#dropQueued('teardown');
     // Of an error's last flush and of a drain, all that goes without waiting still goes.
-    if (verdict === 'again' && this.#givenUpAs !== 'drainTimeout') return this.#launch();
+    if (verdict === 'again' && this.#givenUpAs !== 'drainTimeout') {
+      this.#launch();
+      // A source that is never quite caught up with is told of its datagrams, too.
+      if (this.#loop.syscalls >= this.#flushAt) this.#emit();
+      return;
+    }
     if (this.#givenUpAs !== null) return this.#giveUpAs(this.#givenUpAs);
     this.#settle(verdict);
     this.#emit();
@@ -350,12 +371,12 @@ export class BatchSender {
     if (this.#falseWakes++ < FALSE_WAKES) {
       const stop = this.#transport.waitWritable(() => this.#resume());
       if (stop !== null) {
-        this.#hold = HELD;
+        this.#hold = BLOCKED;
         this.#disarm = stop;
         return;
       }
     }
-    this.#arm(HELD, this.#blockedMs);
+    this.#arm(BLOCKED, this.#blockedMs);
     this.#blockedMs = Math.min(this.#blockedMs * 2, MAX_BLOCKED_MS);
   }
 
@@ -388,19 +409,20 @@ export class BatchSender {
     if (this.#isEmitting && collected === undefined) return;
     const isOutermost = !this.#isEmitting;
     this.#isEmitting = true;
-    try {
-      while (this.#counters.hasNews && this.#state !== CLOSED) {
-        const report = this.#counters.takeReport();
-        collected?.push(report);
-        this.#observer.next?.(report);
-      }
-    } finally {
-      if (isOutermost) this.#isEmitting = false;
-    }
+    // One report: what the observer adds to it (a rejection, an overflow) is told by the next, so that no echo can spin.
+    if (this.#counters.hasNews && this.#state !== CLOSED) this.#report(collected);
     if (!isOutermost) return;
+    this.#isEmitting = false;
     if (this.#readyWaiters.length > 0 && this.#isHalfEmpty) this.#wakeReady();
     if (this.#finishIfDrained()) return;
     if (this.#hold === IDLE) this.#armFlush();
+  }
+
+  #report(collected?: BatchReport[]): void {
+    const report = this.#counters.takeReport();
+    collected?.push(report);
+    // A subscriber of the diagnostics may have destroyed the sender.
+    if (this.#state !== CLOSED) callOut(() => this.#observer.next?.(report));
   }
 
   #dropAged(): void {
@@ -454,19 +476,16 @@ export class BatchSender {
     this.#rest();
     if (this.#counters.hasNews && !this.#isEmitting) {
       this.#isEmitting = true;
-      try {
-        this.#observer.next?.(this.#counters.takeReport());
-      } finally {
-        this.#isEmitting = false;
-      }
+      this.#report();
+      this.#isEmitting = false;
       if ((this.#state as number) === CLOSED) return; // unsubscribed by that report
     }
     this.#state = CLOSED;
     this.#release();
     this.#counters.publishClose();
     this.#settleClosed();
-    if (this.#failure !== null) this.#observer.error?.(this.#failure.error);
-    else this.#observer.complete?.();
+    const failure = this.#failure;
+    callOut(() => (failure === null ? this.#observer.complete?.() : this.#observer.error?.(failure.error)));
   }
 
   /** Lets go of every timer, poll and listener. */
@@ -507,6 +526,17 @@ function withResolvers(): PromiseWithResolvers {
     reject = no;
   });
   return { promise, resolve, reject };
+}
+
+/** Calls the observer. What it throws is thrown outside, as RxJS does it: no flush and no end may stop half-way. */
+function callOut(call: () => void): void {
+  try {
+    call();
+  } catch (error) {
+    process.nextTick(() => {
+      throw error;
+    });
+  }
 }
 
 function nothingDone(requeued: number): BatchReport {

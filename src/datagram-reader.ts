@@ -11,10 +11,13 @@ import { EAFNOSUPPORT, EDESTADDRREQ } from './errno.ts';
 import { argumentTypeError, argumentValueError, SendmmsgError, systemError } from './errors.ts';
 import { checkedPort, sockaddrOfAddress, sockaddrOfPath } from './sockaddr.ts';
 
-const { isUint8Array } = types;
-// The engine's own getter: an own property named byteLength must not decide how much of the slab is sent.
-const byteLengthGetter = Object.getOwnPropertyDescriptor(Object.getPrototypeOf(Uint8Array.prototype), 'byteLength')!
-  .get as (this: Uint8Array) => number;
+const { isDataView, isUint8Array } = types;
+// The engine's own getters: a view's own property named byteLength must not decide what memory is sent.
+const TYPED_ARRAY = Object.getPrototypeOf(Uint8Array.prototype) as Uint8Array;
+const ofTypedArray = extentGetters(TYPED_ARRAY);
+const ofDataView = extentGetters(DataView.prototype);
+const byteLengthGetter = ofTypedArray.byteLength;
+const elementAt = TYPED_ARRAY.at;
 
 const NO_BYTES = new Uint8Array(0);
 const NO_PARTS: readonly (string | Uint8Array)[] = [];
@@ -84,7 +87,10 @@ export class DatagramReader {
       }
       if (Array.isArray(payload)) payload = snapshotList(payload);
     } catch (cause) {
-      this.#payload = this.#address = this.#port = this.#path = undefined;
+      this.#payload = undefined;
+      this.#address = address;
+      this.#port = port;
+      this.#path = path;
       if (cause instanceof SendmmsgError) throw cause;
       throw argumentValueError('datagram', 'could not be read', datagram, cause);
     }
@@ -93,8 +99,8 @@ export class DatagramReader {
     this.#address = address;
     this.#port = port;
     this.#path = path;
-    this.#readDestination(address, port, path, to);
     this.#readPayload(payload);
+    this.#readDestination(address, port, path, to);
   }
 
   /** Which datagram was read last, with a copy of its bytes as far as they can be read. */
@@ -117,7 +123,7 @@ export class DatagramReader {
 
   #readDestination(address: unknown, port: unknown, path: unknown, to: unknown): void {
     // The commonest case first: an address and a port, the same address as before.
-    if (address !== undefined && address === this.#lastAddress && to === undefined && path === undefined) {
+    if (this.#lastSockaddr !== null && address === this.#lastAddress && to === undefined && path === undefined) {
       this.sockaddr = this.#lastSockaddr;
       this.port = checkedPort(port);
       return;
@@ -134,8 +140,10 @@ export class DatagramReader {
       if (address !== undefined || port !== undefined) {
         throw argumentValueError('"path"', 'cannot be combined with "address" or "port"', path);
       }
-      if (this.#family !== AF_UNIX) throw systemError(EAFNOSUPPORT, 'sendmmsg', { path: String(path) });
-      this.sockaddr = sockaddrOfPath(path);
+      const sockaddr = sockaddrOfPath(path);
+      if (this.#family !== AF_UNIX) throw systemError(EAFNOSUPPORT, 'sendmmsg', { path: path as string });
+      this.sockaddr = sockaddr;
+      this.port = 0; // where an IP address has its port, a path has its first characters
     } else {
       if (address === undefined) throw systemError(EDESTADDRREQ, 'sendmmsg');
       const sockaddr = sockaddrOfAddress(address);
@@ -178,8 +186,11 @@ export class DatagramReader {
       this.kind = PARTS;
       this.parts = payload as (string | Uint8Array)[];
       this.byteLength = 0;
-      for (const part of this.parts)
-        this.byteLength += typeof part === 'string' ? Buffer.byteLength(part) : part.length;
+      for (const part of this.parts) {
+        if (typeof part === 'string') this.byteLength += Buffer.byteLength(part);
+        else if (part.length > 0) this.byteLength += part.length;
+        else bytesOf(part); // throws if a later part's getter took the bytes away
+      }
     } else {
       throw argumentTypeError('payload', PAYLOAD_TYPES, payload);
     }
@@ -207,13 +218,32 @@ function snapshotList(list: readonly unknown[]): (string | Uint8Array)[] {
   return parts;
 }
 
-/** A view's bytes. Throws for a detached buffer, or one that shrank away from under its view. */
+/** A view's bytes; runs no user code. Throws for a detached buffer, or one that shrank away from under its view. */
 function bytesOf(view: ArrayBufferView): Uint8Array {
+  const { buffer, byteOffset, byteLength } = isDataView(view) ? ofDataView : ofTypedArray;
   try {
-    return new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
+    const length = byteLength.call(view);
+    // A DataView has thrown by now; a typed array whose bytes are gone says that it is empty, but has no elements.
+    if (length === 0 && !isDataView(view)) elementAt.call(view as Uint8Array, 0);
+    return new Uint8Array(buffer.call(view), byteOffset.call(view), length);
   } catch (cause) {
     throw new SendmmsgError('The payload views a detached or shrunk buffer', { code: 'ERR_INVALID_ARG_VALUE', cause });
   }
+}
+
+interface ExtentGetters {
+  readonly buffer: (this: ArrayBufferView) => ArrayBufferLike;
+  readonly byteOffset: (this: ArrayBufferView) => number;
+  readonly byteLength: (this: ArrayBufferView) => number;
+}
+
+function extentGetters(prototype: object): ExtentGetters {
+  const getter = (name: string): unknown => Object.getOwnPropertyDescriptor(prototype, name)!.get;
+  return {
+    buffer: getter('buffer'),
+    byteOffset: getter('byteOffset'),
+    byteLength: getter('byteLength'),
+  } as ExtentGetters;
 }
 
 function copyOf(payload: unknown): Uint8Array {

@@ -198,12 +198,7 @@ export class DatagramSocket {
     if (this.#transport.isClosed) return;
     this.#transport.close();
     this.#callRing = null;
-    if (this.#boundPath === undefined || this.#boundPath.startsWith('\0')) return;
-    try {
-      unlinkSync(this.#boundPath);
-    } catch {
-      // It was moved or removed: nothing of ours is left.
-    }
+    removePath(this.#boundPath);
   }
 
   /** `using socket = DatagramSocket.open()`. */
@@ -216,6 +211,7 @@ export class DatagramSocket {
     const { bind, connect, sendBufferSize, recvBufferSize } = options;
     const set = (level: number, name: number, value: number): number =>
       call('setsockopt', undefined, calls.setsockopt(fd, level, name, value));
+    let boundPath: string | undefined;
     try {
       if (options.reuseAddr) set(SOL_SOCKET, SO_REUSEADDR, 1);
       if (options.reusePort) set(SOL_SOCKET, SO_REUSEPORT, 1);
@@ -224,13 +220,15 @@ export class DatagramSocket {
       if (sendBufferSize !== undefined) set(SOL_SOCKET, SO_SNDBUF, sendBufferSize);
       if (recvBufferSize !== undefined) set(SOL_SOCKET, SO_RCVBUF, recvBufferSize);
       if (bind !== undefined) call('bind', bind, calls.bind(fd, sockaddrBytes(bind)));
+      boundPath = bind?.path;
       if (connect !== undefined) call('connect', connect, calls.connect(fd, sockaddrBytes(connect)));
     } catch (error) {
       calls.close(fd);
+      removePath(boundPath);
       throw error;
     }
     const transport = new NativeTransport(calls, fd, options.family, connect !== undefined);
-    return new DatagramSocket(transport, bind?.path);
+    return new DatagramSocket(transport, boundPath);
   }
 
   static #openDgram(options: ResolvedSocketOptions): DatagramSocket {
@@ -279,6 +277,16 @@ function callRing(transport: NativeTransport, maxBytes: number): MmsgRing {
 function call(syscall: string, name: SocketName | undefined, result: number): number {
   if (result >= 0) return result;
   throw systemError(-result, syscall, name && { address: name.address, port: name.port, path: name.path });
+}
+
+/** Removes what bind(2) made; an abstract name goes by itself. */
+function removePath(path: string | undefined): void {
+  if (path === undefined || path.startsWith('\0')) return;
+  try {
+    unlinkSync(path);
+  } catch {
+    // It was moved or removed: nothing of ours is left.
+  }
 }
 
 function unavailable(what: string): SendmmsgError {

@@ -48,22 +48,25 @@ export class DgramTransport implements Transport {
       // Addresses are literal here, so the answer can be given at once: bind and connect then act at once, too.
       lookup: (hostname, _options, answer) => answer(null, hostname, isIPv6(hostname) ? 6 : 4),
     });
-    let failure: Error | null = null;
-    const onError = (error: Error): void => {
-      failure = error;
-    };
-    this.socket.on('error', onError);
+    const failures: Error[] = [];
+    this.socket.on('error', (error) => {
+      failures[0] ??= error;
+    });
     this.socket.unref();
     this.socket.bind({ port: options.bind?.port ?? 0, address: options.bind?.address, exclusive: true });
     try {
+      if (failures[0] !== undefined) throw failures[0]; // a bind that failed may still have an address, 0.0.0.0:0
       this.socket.address();
       if (options.broadcast) this.socket.setBroadcast(true);
       if (sendBufferSize !== undefined) this.socket.setSendBufferSize(sendBufferSize);
       if (recvBufferSize !== undefined) this.socket.setRecvBufferSize(recvBufferSize);
-      if (options.connect !== undefined) this.socket.connect(options.connect.port, options.connect.address);
+      if (options.connect !== undefined) {
+        this.socket.connect(options.connect.port, options.connect.address);
+        this.socket.remoteAddress(); // throws if it did not connect: why is told too late, in an event
+      }
     } catch (error) {
       this.socket.close();
-      throw failure ?? error;
+      throw error;
     }
   }
 

@@ -2,8 +2,10 @@
  * The one error class. `code` first: either an errno name (`'EMSGSIZE'`, with `errno` and `syscall`), or one of Node's
  * own codes for bad arguments (`'ERR_SOCKET_BAD_PORT'`).
  */
-import { inspect } from 'node:util';
+import { inspect, types } from 'node:util';
 import { errnoName } from './errno.ts';
+
+const { isProxy } = types;
 
 /** Where a datagram was going, for error messages. */
 export interface ErrorTarget {
@@ -90,11 +92,31 @@ export function badPortError(port: unknown, lowest: 0 | 1): SendmmsgError {
   });
 }
 
-/** What was received, named and cut short; never runs user code (no getters, no `toString`). */
+/** A type of socket that there is not: `ERR_SOCKET_BAD_TYPE`. */
+export function badSocketTypeError(type: unknown): SendmmsgError {
+  const expected = `"options.type" must be 'udp4', 'udp6' or 'unix'`;
+  return new SendmmsgError(`Bad socket type specified. ${expected}. Received ${received(type)}`, {
+    code: 'ERR_SOCKET_BAD_TYPE',
+  });
+}
+
+/** What was received, named and cut short; never runs user code (no getters, no traps, no `toString`). */
 function received(value: unknown): string {
+  if (value === undefined || value === null) return String(value);
   if (typeof value === 'function') return 'a function';
-  const text = inspect(value, { depth: -1, customInspect: false, breakLength: Infinity, maxStringLength: 64 });
-  return typeof value === 'object' && value !== null ? text : `${typeof value} (${text})`;
+  if (typeof value === 'object') return classOf(value);
+  return `${typeof value} (${inspect(value, { breakLength: Infinity, maxStringLength: 64 })})`;
+}
+
+/** Read from property descriptors: `inspect` would run an object's own `Symbol.toStringTag` and its class's `name`. */
+function classOf(value: object): string {
+  for (let at: object | null = value; at !== null && !isProxy(at); at = Object.getPrototypeOf(at) as object | null) {
+    const maker: unknown = Object.getOwnPropertyDescriptor(at, 'constructor')?.value;
+    if (typeof maker !== 'function' || isProxy(maker)) continue;
+    const name: unknown = Object.getOwnPropertyDescriptor(maker, 'name')?.value;
+    if (typeof name === 'string' && name !== '') return `an instance of ${name.slice(0, 64)}`;
+  }
+  return 'an object';
 }
 
 function describeTarget({ address, port, path }: ErrorTarget): string {

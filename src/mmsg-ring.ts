@@ -128,6 +128,7 @@ export class MmsgRing {
    * @throws SendmmsgError `EMSGSIZE` if it would not even fit into an empty ring
    */
   push(reader: DatagramReader, sequence: number, now: number): boolean {
+    if (reader.byteLength > this.maxBytes) this.#checkFitsExactly(reader);
     if (this.datagrams === this.capacity) return false;
     let at = this.#room(reader.byteLength);
     if (at < 0) {
@@ -235,9 +236,13 @@ export class MmsgRing {
 
   /** The upper bound of a text did not fit: count its bytes. */
   #roomForExactly(reader: DatagramReader): number {
+    this.#checkFitsExactly(reader);
+    return this.#room(reader.byteLength);
+  }
+
+  #checkFitsExactly(reader: DatagramReader): void {
     if (reader.kind === TEXT) reader.byteLength = Buffer.byteLength(reader.text);
     this.#checkFits(reader.byteLength);
-    return this.#room(reader.byteLength);
   }
 
   #checkFits(length: number): void {

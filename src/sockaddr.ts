@@ -84,8 +84,9 @@ export function decodeSockaddr(
     const address = formatIPv6(view) + (scope === 0 ? '' : `%${zoneName(scope)}`);
     return { address, family: 'IPv6', port: view.getUint16(2) };
   }
-  const path = Buffer.from(bytes.buffer, bytes.byteOffset + 2, Math.max(0, bytes.byteLength - 2));
-  if (path.length === 0 || path[0] === 0) return { path: path.toString() };
+  if (bytes.byteLength <= 2) return { path: '' };
+  const path = Buffer.from(bytes.buffer, bytes.byteOffset + 2, bytes.byteLength - 2);
+  if (path[0] === 0) return { path: path.toString() };
   const end = path.indexOf(0);
   return { path: path.toString('utf8', 0, end < 0 ? path.length : end) };
 }
@@ -110,13 +111,15 @@ function parseAddress(address: string): Sockaddr {
     bytes.set(address.split('.').map(Number), 4);
     return { family: AF_INET, length: SOCKADDR_IN_SIZE, words: new Uint32Array(bytes.buffer) };
   }
-  if (!isIPv6(address)) throw invalidAddress(address);
-  const [literal = '', zone] = address.split('%');
+  // Looked at apart: isIPv6 knows fewer letters than the name of an interface may have ('br_lan').
+  const percent = address.indexOf('%');
+  const literal = percent < 0 ? address : address.slice(0, percent);
+  if (!isIPv6(literal)) throw invalidAddress(address);
   const bytes = new Uint8Array(SOCKADDR_IN6_SIZE);
   bytes[0] = AF_INET6;
   bytes.set(parseIPv6(literal), 8);
   const words = new Uint32Array(bytes.buffer);
-  if (zone !== undefined) words[6] = zoneIndex(zone, address);
+  if (percent >= 0) words[6] = zoneIndex(address.slice(percent + 1), address);
   return { family: AF_INET6, length: SOCKADDR_IN6_SIZE, words };
 }
 
@@ -159,7 +162,9 @@ function formatIPv6(view: DataView): string {
 function zoneIndex(zone: string, address: string): number {
   if (/^\d{1,10}$/.test(zone) && Number(zone) <= 0xffffffff) return Number(zone);
   // Link-local entries carry the interface's index; an interface with none (`lo`) needs none.
-  const scopes = (networkInterfaces()[zone] ?? []).flatMap((entry) => (entry.family === 'IPv6' ? [entry.scopeid] : []));
+  const interfaces = networkInterfaces();
+  const entries = Object.hasOwn(interfaces, zone) ? interfaces[zone]! : [];
+  const scopes = entries.flatMap((entry) => (entry.family === 'IPv6' ? [entry.scopeid] : []));
   if (scopes.length === 0) throw invalidAddress(address);
   return Math.max(...scopes);
 }

@@ -4,7 +4,7 @@
 import { AF_INET, AF_INET6, AF_UNIX } from './abi.ts';
 import type { Sockaddr } from './datagram.ts';
 import { EAFNOSUPPORT } from './errno.ts';
-import { argumentTypeError, argumentValueError, SendmmsgError, systemError } from './errors.ts';
+import { argumentTypeError, argumentValueError, badSocketTypeError, SendmmsgError, systemError } from './errors.ts';
 import { checkedPort, sockaddrOfAddress, sockaddrOfPath } from './sockaddr.ts';
 
 /**
@@ -71,11 +71,7 @@ const ANY_ADDRESS = { udp4: '0.0.0.0', udp6: '::' } as const;
 export function resolveSocketOptions(options: SocketOptions): ResolvedSocketOptions {
   if (typeof options !== 'object' || options === null) throw argumentTypeError('"options"', 'an object', options);
   const { type = 'udp4', bind, connect, reuseAddr, reusePort, ipv6Only, broadcast } = options;
-  if (!Object.hasOwn(FAMILY, type)) {
-    throw new SendmmsgError('Bad socket type specified. Valid types are: udp4, udp6, unix', {
-      code: 'ERR_SOCKET_BAD_TYPE',
-    });
-  }
+  if (typeof type !== 'string' || !Object.hasOwn(FAMILY, type)) throw badSocketTypeError(type);
   return {
     type,
     family: FAMILY[type],
@@ -102,17 +98,27 @@ function resolveName(
     if (address !== undefined || port !== undefined) {
       throw argumentValueError(`"options.${option}"`, 'must be { path } for a unix socket', value);
     }
-    return { sockaddr: sockaddrOfPath(path), path: path as string };
+    return { sockaddr: said(option, () => sockaddrOfPath(path)), path: path as string };
   }
   if (path !== undefined) {
     throw argumentValueError(`"options.${option}"`, `must be { address, port } for a ${type} socket`, value);
   }
   const literal = address ?? (option === 'bind' ? ANY_ADDRESS[type] : address);
-  const sockaddr = sockaddrOfAddress(literal);
-  const checked = checkedPort(port ?? (option === 'bind' ? 0 : port), lowestPort);
+  const sockaddr = said(option, () => sockaddrOfAddress(literal));
+  const checked = said(option, () => checkedPort(port ?? (option === 'bind' ? 0 : port), lowestPort));
   const name = { address: literal as string, port: checked };
   if (sockaddr.family !== FAMILY[type]) throw systemError(EAFNOSUPPORT, option, name);
   return { sockaddr, ...name };
+}
+
+/** What is wrong with an address, said of the option that it stands in. */
+function said<Parsed>(option: string, parse: () => Parsed): Parsed {
+  try {
+    return parse();
+  } catch (error) {
+    if (!(error instanceof SendmmsgError)) throw error;
+    throw new SendmmsgError(`"options.${option}": ${error.message}`, error);
+  }
 }
 
 function flag(name: string, value: unknown): boolean {

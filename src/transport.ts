@@ -94,7 +94,11 @@ export class NativeTransport implements Transport {
   waitWritable(ready: () => void): StopPolling | null {
     // An unconnected unix socket is always writable, whether or not the peer of the next datagram is full.
     if (this.#isClosed || (this.family === AF_UNIX && !this.isConnected)) return null;
-    return pollWritable(this.#fd, ready);
+    try {
+      return pollWritable(this.#fd, ready);
+    } catch {
+      return null; // no descriptor left to poll on (EMFILE): a timer needs none
+    }
   }
 
   onClose(listener: () => void): () => void {

@@ -1,0 +1,68 @@
+/**
+ * What the command says and hears: progress, messages, signals, the end of standard output.
+ */
+import { constants } from 'node:os';
+import yoctoSpinner from 'yocto-spinner';
+
+/** Set and called for each redraw of the progress. */
+const REDRAW_MS = 100;
+
+/** The signals that end a command in an orderly way. */
+export type EndSignal = 'SIGINT' | 'SIGTERM';
+
+/** One line on standard error. */
+export function say(message: string): void {
+  process.stderr.write(`mmsg: ${message}\n`);
+}
+
+/** The exit status of a command that a signal ended. */
+export function exitCodeOf(signal: EndSignal): number {
+  return 128 + constants.signals[signal];
+}
+
+/**
+ * Shows a line of progress on standard error while it is a terminal, and nothing where it is not.
+ *
+ * @returns takes the line away
+ */
+export function showProgress(line: () => string): () => void {
+  const { stderr, env } = process;
+  if (!stderr.isTTY || env['TERM'] === 'dumb' || 'CI' in env) return () => {};
+  const spinner = yoctoSpinner({ stream: stderr, handleSignals: false }).start(line());
+  const timer = setInterval(() => {
+    spinner.text = line();
+  }, REDRAW_MS);
+  return () => {
+    clearInterval(timer);
+    spinner.stop();
+  };
+}
+
+/**
+ * Calls `end` on the first SIGINT or SIGTERM; the second one quits at once.
+ *
+ * @returns leaves the signals alone again
+ */
+export function onEndSignal(end: (signal: EndSignal) => void): () => void {
+  let isEnding = false;
+  const listener = (signal: NodeJS.Signals): void => {
+    const name = signal as EndSignal;
+    if (isEnding) process.exit(exitCodeOf(name));
+    isEnding = true;
+    end(name);
+  };
+  process.on('SIGINT', listener);
+  process.on('SIGTERM', listener);
+  return () => {
+    process.off('SIGINT', listener);
+    process.off('SIGTERM', listener);
+  };
+}
+
+/** Resolves when all that was written to standard output has left the process, or nobody reads it any more. */
+export function outputFlushed(): Promise<void> {
+  return new Promise((resolve) => {
+    if (process.stdout.destroyed) resolve();
+    else process.stdout.write('', () => resolve());
+  });
+}

@@ -1,0 +1,257 @@
+/** Where a datagram goes, and when its getters run. */
+import { describe, expect, it } from 'vitest';
+import { AF_INET, AF_INET6, AF_UNIX } from '../src/abi.ts';
+import type { DatagramLike, Payload } from '../src/datagram.ts';
+import { DatagramReader } from '../src/datagram-reader.ts';
+import { SendmmsgError } from '../src/errors.ts';
+import { allocateDetached } from '../src/libc.ts';
+import { MmsgRing } from '../src/mmsg-ring.ts';
+import { endpoint, sockaddrBytes, sockaddrOfAddress, sockaddrOfPath } from '../src/sockaddr.ts';
+import { encoded, read, refusal, slotsOf } from './support/lower.ts';
+
+const HERE = { address: '127.0.0.1', port: 9 };
+
+describe('a destination', () => {
+  const v4 = { address: '127.0.0.1', port: 9 };
+  const v6 = { address: '::1', port: 9 };
+  const unix = { path: '/tmp/x' };
+  const [to4, to6] = [{ to: endpoint('127.0.0.1', 9) }, { to: endpoint('::1', 9) }];
+  const expectation = (code: string) => (isConnected: boolean) =>
+    isConnected ? 'ERR_SOCKET_DGRAM_IS_CONNECTED' : code;
+  const [fits, wrongFamily] = [expectation('ok'), expectation('EAFNOSUPPORT')];
+
+  const matrix = [
+    {
+      socket: 'udp4',
+      family: AF_INET,
+      rules: [
+        [v4, fits],
+        [to4, fits],
+        [v6, wrongFamily],
+        [to6, wrongFamily],
+        [unix, wrongFamily],
+      ],
+    },
+    {
+      socket: 'udp6',
+      family: AF_INET6,
+      rules: [
+        [v6, fits],
+        [to6, fits],
+        [v4, wrongFamily],
+        [to4, wrongFamily],
+        [unix, wrongFamily],
+      ],
+    },
+    {
+      socket: 'unix',
+      family: AF_UNIX,
+      rules: [
+        [unix, fits],
+        [v4, wrongFamily],
+        [to4, wrongFamily],
+        [v6, wrongFamily],
+        [to6, wrongFamily],
+      ],
+    },
+  ] as const;
+  const cases = matrix.flatMap(({ socket, family, rules }) =>
+    [false, true].flatMap((isConnected) => [
+      { socket, family, isConnected, target: {}, code: isConnected ? 'ok' : 'EDESTADDRREQ' },
+      ...rules.map(([target, rule]) => ({ socket, family, isConnected, target, code: rule(isConnected) })),
+    ]),
+  );
+
+  it.each(cases)(
+    '$target on a $socket socket, connected: $isConnected, is $code',
+    ({ family, isConnected, target, code }) => {
+      const datagram = { payload: 'x', ...target };
+      if (code !== 'ok') {
+        const error = refusal(() => read(datagram, family, isConnected));
+        expect(error.code).toBe(code);
+        if (code === 'EAFNOSUPPORT' || code === 'EDESTADDRREQ') {
+          expect(error).toMatchObject({ syscall: 'sendmmsg', errno: code === 'EAFNOSUPPORT' ? 97 : 89 });
+        }
+        return;
+      }
+      const reader = read(datagram, family, isConnected);
+      if (isConnected) return expect(reader.sockaddr).toBeNull();
+      const expected =
+        family === AF_UNIX ? sockaddrOfPath('/tmp/x') : sockaddrOfAddress(family === AF_INET ? '127.0.0.1' : '::1');
+      expect(sockaddrBytes({ sockaddr: reader.sockaddr!, port: reader.port })).toEqual(
+        sockaddrBytes({ sockaddr: expected, port: 9 }),
+      );
+    },
+  );
+
+  it.each([
+    ['a bare payload on an unconnected socket', 'x', 'EDESTADDRREQ'],
+    ['a port without an address', { payload: 'x', port: 9 }, 'EDESTADDRREQ'],
+    ['an address without a port', { payload: 'x', address: '127.0.0.1' }, 'ERR_SOCKET_BAD_PORT'],
+    ['port 0', { payload: 'x', address: '127.0.0.1', port: 0 }, 'ERR_SOCKET_BAD_PORT'],
+    ['port 2**32 + 80', { payload: 'x', address: '127.0.0.1', port: 2 ** 32 + 80 }, 'ERR_SOCKET_BAD_PORT'],
+    ['a port in a string', { payload: 'x', address: '127.0.0.1', port: '80' }, 'ERR_SOCKET_BAD_PORT'],
+    ['a host name', { payload: 'x', address: 'localhost', port: 9 }, 'ERR_INVALID_IP_ADDRESS'],
+    ['an empty address', { payload: 'x', address: '', port: 9 }, 'ERR_INVALID_IP_ADDRESS'],
+    ['an address that is a number', { payload: 'x', address: 0x7f000001, port: 9 }, 'ERR_INVALID_ARG_TYPE'],
+    ['an address that is null', { payload: 'x', address: null, port: 9 }, 'ERR_INVALID_ARG_TYPE'],
+    ['a look-alike of an endpoint', { payload: 'x', to: { ...HERE, family: 'IPv4' } }, 'ERR_INVALID_ARG_TYPE'],
+    ['an endpoint and an address', { payload: 'x', ...HERE, to: to4.to }, 'ERR_INVALID_ARG_VALUE'],
+    ['an endpoint and a path', { payload: 'x', ...unix, to: to4.to }, 'ERR_INVALID_ARG_VALUE'],
+    ['a path and an address', { payload: 'x', ...unix, address: '127.0.0.1' }, 'ERR_INVALID_ARG_VALUE'],
+    ['a path and a port', { payload: 'x', ...unix, port: 9 }, 'ERR_INVALID_ARG_VALUE'],
+  ])('that is %s is refused', (_what, datagram, code) => {
+    expect(refusal(() => read(datagram)).code).toBe(code);
+    // Nor does it matter what was read before.
+    const reader = read({ payload: 'y', ...HERE });
+    expect(refusal(() => reader.read(datagram as DatagramLike)).code).toBe(code);
+  });
+
+  it.each([
+    ['a path that is a number', { payload: 'x', path: 5 }, 'ERR_INVALID_ARG_TYPE'],
+    ['an empty path', { payload: 'x', path: '' }, 'ERR_INVALID_ARG_VALUE'],
+    ['a path that is too long', { payload: 'x', path: 'p'.repeat(108) }, 'ENAMETOOLONG'],
+  ])('on a unix socket that is %s is refused', (_what, datagram, code) => {
+    expect(refusal(() => read(datagram, AF_UNIX)).code).toBe(code);
+  });
+
+  it('is read anew each time: the one before does not show through', () => {
+    const reader = new DatagramReader(AF_INET, false);
+    const other = { address: '127.0.0.2', port: 10 };
+    for (const [target, sockaddr, port] of [
+      [HERE, '127.0.0.1', 9],
+      [{ ...HERE, port: 11 }, '127.0.0.1', 11],
+      [other, '127.0.0.2', 10],
+      [to4, '127.0.0.1', 9],
+      [other, '127.0.0.2', 10],
+    ] as const) {
+      reader.read({ payload: 'x', ...target });
+      expect(reader.sockaddr).toBe(sockaddrOfAddress(sockaddr));
+      expect(reader.port).toBe(port);
+    }
+  });
+
+  it('that is a path is whole even after a refused address with a port', () => {
+    const reader = new DatagramReader(AF_UNIX, false);
+    expect(refusal(() => reader.read({ payload: 'x', address: '127.0.0.1', port: 0x4142 })).code).toBe('EAFNOSUPPORT');
+    reader.read({ payload: 'x', path: '/tmp/x' });
+    const layout = { slots: 1, maxBytes: 9, nameSize: 110, maxSegments: 1, maxSegmentedBytes: 0 };
+    const ring = new MmsgRing(layout, allocateDetached);
+    ring.push(reader, 0, 0);
+    expect(slotsOf(ring)[0]!.name.subarray(2, -1).toString()).toBe('/tmp/x');
+  });
+});
+
+describe('getters', () => {
+  it('are read once each, before anything else happens', () => {
+    const reads: string[] = [];
+    const counted = (values: Record<string, unknown>): DatagramLike => {
+      const datagram = {};
+      for (const [key, value] of Object.entries(values)) {
+        const get = (): unknown => {
+          reads.push(key);
+          return value;
+        };
+        Object.defineProperty(datagram, key, { get });
+      }
+      return datagram as DatagramLike;
+    };
+    const list: Payload[] = ['a', 'b'];
+    for (const index of [0, 1]) {
+      const value = list[index];
+      const get = (): unknown => {
+        reads.push(String(index));
+        return value;
+      };
+      Object.defineProperty(list, index, { get });
+    }
+    const reader = read(counted({ payload: list, address: '127.0.0.1', port: 9, path: undefined, to: undefined }));
+    expect(encoded(reader).toString()).toBe('ab');
+    reader.identify();
+    expect(reads.toSorted()).toEqual(['0', '1', 'address', 'path', 'payload', 'port', 'to']);
+  });
+
+  it.each(['payload', 'address', 'port', 'path', 'to'])('that throw are one refusal, with the cause: %s', (key) => {
+    const cause = new Error('from the getter');
+    const datagram = Object.defineProperty({ payload: 'x', ...HERE }, key, {
+      get() {
+        throw cause;
+      },
+    });
+    const reader = new DatagramReader(AF_INET, false);
+    const error = refusal(() => reader.read(datagram));
+    expect(error.code).toBe('ERR_INVALID_ARG_VALUE');
+    expect(error.cause).toBe(cause);
+    expect(reader.identify().payload).toEqual(new Uint8Array(0));
+  });
+
+  it('of a list that throw are one refusal, with the cause', () => {
+    const cause = new Error('from the list');
+    const list = new Proxy(['a', 'b'], {
+      get(target, key, receiver) {
+        if (key === '1') throw cause;
+        return Reflect.get(target, key, receiver) as unknown;
+      },
+    });
+    expect(refusal(() => read({ payload: list, ...HERE })).cause).toBe(cause);
+    expect(refusal(() => read(list, AF_INET, true)).cause).toBe(cause);
+  });
+
+  it('of a refused value are never called: not its toString, not its inspect', () => {
+    const calls: string[] = [];
+    const hostile = {
+      toString: () => void calls.push('toString'),
+      [Symbol.toPrimitive]: () => void calls.push('toPrimitive'),
+      [Symbol.for('nodejs.util.inspect.custom')]: () => void calls.push('inspect'),
+    };
+    for (const key of ['payload', 'address', 'port', 'path', 'to']) {
+      for (const family of [AF_INET, AF_UNIX]) {
+        expect(refusal(() => read({ payload: 'x', [key]: hostile }, family)).code).toMatch(
+          /^(ERR_|EDESTADDRREQ|EAFNOSUPPORT)/,
+        );
+      }
+    }
+    const only = (key: string): unknown => ({ payload: 'x', [key]: hostile });
+    for (const key of ['address', 'path', 'to'])
+      expect(refusal(() => read(only(key))).code).toBe('ERR_INVALID_ARG_TYPE');
+    expect(calls).toEqual([]);
+  });
+
+  it('of a revoked proxy are one refusal', () => {
+    const { proxy, revoke } = Proxy.revocable({}, {});
+    revoke();
+    expect(refusal(() => read(proxy)).code).toBe('ERR_INVALID_ARG_VALUE');
+  });
+});
+
+describe('identify()', () => {
+  it.each([
+    ['an address', { payload: 'x', address: 'localhost', port: 5 }, { address: 'localhost', port: 5 }],
+    ['an endpoint', { payload: 'x', to: endpoint('::1', 7) }, { address: '::1', port: 7 }],
+    ['a path', { payload: 'x', path: '/a' }, { path: '/a' }],
+    [
+      'a bad port, as it was',
+      { payload: 'x', address: '127.0.0.1', port: 70_000 },
+      { address: '127.0.0.1', port: 70_000 },
+    ],
+    ['only what has the right type', { payload: 'x', address: 5, port: '5' }, {}],
+    ['nothing of the datagram before', 'x', {}],
+  ])('tells %s', (_what, datagram, expected) => {
+    const reader = read({ payload: 'before', ...HERE });
+    expect(() => reader.read(datagram as DatagramLike)).toThrow(SendmmsgError);
+    expect(reader.identify()).toEqual({ ...expected, payload: new Uint8Array(Buffer.from('x')) });
+  });
+
+  it('tells where a list that cannot be read was going', () => {
+    const reader = new DatagramReader(AF_INET, false);
+    expect(() => reader.read({ payload: [['nested']] as never, ...HERE })).toThrow(SendmmsgError);
+    expect(reader.identify()).toEqual({ ...HERE, payload: new Uint8Array(0) });
+  });
+
+  it('holds no bytes after clear()', () => {
+    const reader = read({ payload: Buffer.from('secret'), ...HERE });
+    reader.clear();
+    expect(reader.identify().payload.length).toBe(0);
+    expect(reader.bytes.length + reader.text.length + reader.parts.length).toBe(0);
+  });
+});

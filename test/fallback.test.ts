@@ -1,0 +1,194 @@
+/** Invariant 9: where sendmmsg(2) is not to be had, the same API sends through node:dgram or sendmsg(2), and says so. */
+import { spawnSync } from 'node:child_process';
+import { copyFileSync, cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, describe, expect, it, type TestContext } from 'vitest';
+import { childScript, run, type SendPlan, type SendResult } from './support/child.ts';
+import { expectConservation, numbered, numbersOf, range } from './support/datagrams.ts';
+import { Receiver } from './support/receiver.ts';
+import { requires } from './support/requires.ts';
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+const folder = mkdtempSync(join(tmpdir(), 'rx-sendmmsg-fallback-'));
+const wrapper = join(folder, 'no-sendmmsg');
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+/** A project that has the compiled package and rxjs, but no koffi. */
+beforeAll(() => {
+  const installed = join(folder, 'node_modules', 'rx-sendmmsg');
+  mkdirSync(installed, { recursive: true });
+  copyFileSync(join(root, 'package.json'), join(installed, 'package.json'));
+  cpSync(join(root, 'dist'), join(installed, 'dist'), { recursive: true });
+  symlinkSync(join(root, 'node_modules', 'rxjs'), join(folder, 'node_modules', 'rxjs'));
+  for (const name of ['send.mjs', 'fallback.mjs']) copyFileSync(childScript(name), join(folder, name));
+});
+
+async function json<T>(command: readonly string[]): Promise<T> {
+  const { code, signal, stdout, stderr } = await run(command);
+  expect({ code, signal, stderr }).toEqual({ code: 0, signal: null, stderr: '' });
+  return JSON.parse(stdout) as T;
+}
+
+interface Fallback {
+  readonly backend: 'node:dgram' | 'sendmsg';
+  /** Runs a child script in a process that lacks what it has to lack. */
+  script<T>(context: TestContext, name: string, argument: string): Promise<T>;
+}
+
+const withoutKoffi: Fallback = {
+  backend: 'node:dgram',
+  script: (_context, name, argument) => json([process.execPath, join(folder, name), argument]),
+};
+const withoutSendmmsg: Fallback = {
+  backend: 'sendmsg',
+  script(context, name, argument) {
+    requires(context, 'cc');
+    const source = fileURLToPath(new URL('./support/no-sendmmsg.c', import.meta.url));
+    const compiled = spawnSync('cc', ['-o', wrapper, source], { encoding: 'utf8' });
+    if (compiled.status !== 0) context.skip(`The seccomp wrapper does not compile here: ${compiled.stderr}`);
+    return json([wrapper, process.execPath, childScript(name), argument]);
+  },
+};
+
+const LOCAL = { type: 'udp4', address: '127.0.0.1' } as const;
+
+describe.each([withoutKoffi, withoutSendmmsg])('through $backend', ({ backend, script }) => {
+  const sendPlan = (context: TestContext, plan: SendPlan): Promise<SendResult> =>
+    script(context, 'send.mjs', JSON.stringify(plan));
+
+  it.for([1, 64, 1025, 3000])('%i datagrams arrive once each, in order', async (count, context) => {
+    const { stats, received, rejected } = await sendPlan(context, { count, receive: LOCAL });
+    expect(stats).toMatchObject({
+      backend,
+      accepted: count,
+      sent: count,
+      bytes: 12 * count,
+      syscalls: count > 1 ? expect.any(Number) : 1,
+    });
+    expect(rejected).toEqual([]);
+    expect(numbersOf(received)).toEqual(range(count));
+    expectConservation(stats);
+  });
+
+  it('bad datagrams first, in the middle, in a row and last are one rejection each, and all others arrive', async (context) => {
+    const kinds = [
+      ['EMSGSIZE', 70_000, '127.0.0.1'],
+      ['EACCES', 12, '255.255.255.255'],
+      ['ERR_INVALID_IP_ADDRESS', 12, 'localhost'],
+    ] as const;
+    const bad = [0, 1, 2, 20, 50, 51, 52, 63, 64, 65, 70, 97, 98, 99];
+    const kindOf = (index: number) => kinds[index % 3]!;
+    const odd = bad.map((index) => [index, kindOf(index)[1], kindOf(index)[2]] as const);
+    const { stats, received, rejected } = await sendPlan(context, { count: 100, odd, receive: LOCAL });
+    expect(rejected.toSorted(([a], [b]) => a - b)).toEqual(bad.map((index) => [index, kindOf(index)[0]]));
+    expect(numbersOf(received)).toEqual(range(100, bad));
+    expect(stats.rejected).toBe(bad.length);
+    expectConservation(stats);
+  });
+
+  it('empty datagrams arrive', async (context) => {
+    const odd = [3, 4, 9].map((index) => [index, 0] as const);
+    const { received, stats } = await sendPlan(context, { count: 10, size: 3, odd, receive: LOCAL });
+    expect(received).toEqual(range(10).map((index) => (odd.some(([at]) => at === index) ? '' : numbered(index, 3))));
+    expect(stats.bytes).toBe(21);
+  });
+
+  it('a dead peer: the late errors are counted, the datagrams are sent', async (context) => {
+    const gone = Receiver.udp();
+    const connect = { address: '127.0.0.1', port: gone.port };
+    gone.close();
+    const { stats, error } = await sendPlan(context, { open: { connect }, count: 200 });
+    expect(error).toBe(undefined);
+    expect(stats).toMatchObject({ backend, sent: 200, rejected: 0 });
+    expect(stats.pendingErrors).toBeGreaterThan(0);
+    expect(stats.syscalls).toBeLessThan(500);
+  });
+
+  it('a source that is never caught up with is told of its datagrams meanwhile', async (context) => {
+    const { reportsBefore, reported, stats, received } = await script<{
+      reportsBefore: number;
+      reported: number;
+      stats: SendResult['stats'];
+      received: number[];
+    }>(context, 'fallback.mjs', 'flood');
+    expect(received).toEqual(range(stats.accepted));
+    expect(reported).toBe(stats.accepted);
+    expect(reportsBefore).toBeGreaterThan(10);
+    expectConservation(stats);
+  });
+
+  it('backpressure bounds the queue and loses nothing', async (context) => {
+    const result = await script<{ most: number; stats: SendResult['stats']; received: number[] }>(
+      context,
+      'fallback.mjs',
+      'backpressure',
+    );
+    expect(result.received).toEqual(range(1000));
+    expect(result.most).toBeLessThanOrEqual(50);
+    expect(result.stats).toMatchObject({ backend, sent: 1000, dropped: 0 });
+  });
+
+  it('a socket closed under a queue is one EBADF, everything accounted for', async (context) => {
+    const { errors, stats, received } = await script<{
+      errors: string[];
+      stats: SendResult['stats'];
+      received: number[];
+    }>(context, 'fallback.mjs', 'closed');
+    expect(errors).toEqual(['EBADF']);
+    expect(received).toEqual(range(stats.sent));
+    expect(stats.queued).toBe(0);
+    expectConservation(stats);
+  });
+
+  it('destroy is silent, and counts what was queued', async (context) => {
+    const { told, stats, received } = await script<{ told: string[]; stats: SendResult['stats']; received: number[] }>(
+      context,
+      'fallback.mjs',
+      'destroyed',
+    );
+    expect(told.filter((what) => what === 'complete')).toEqual([]);
+    expect(received).toEqual(range(stats.sent));
+    expect(stats.queued).toBe(0);
+    expectConservation(stats);
+  });
+});
+
+describe('without koffi', () => {
+  it('what only native calls can do is refused with ERR_FEATURE_UNAVAILABLE_ON_PLATFORM; the rest answers alike', async (context) => {
+    const { codes, address } = await withoutKoffi.script<{ codes: Record<string, string>; address: object }>(
+      context,
+      'fallback.mjs',
+      'refusals',
+    );
+    const unavailable = 'ERR_FEATURE_UNAVAILABLE_ON_PLATFORM';
+    expect(codes).toEqual({
+      unix: unavailable,
+      fromFd: unavailable,
+      sendmmsg: unavailable,
+      inUse: 'EADDRINUSE',
+      unreachable: 'ERR_SOCKET_DGRAM_NOT_CONNECTED',
+    });
+    expect(address).toMatchObject({ address: '127.0.0.1', family: 'IPv4', port: expect.any(Number) });
+  });
+});
+
+describe('without sendmmsg(2)', () => {
+  it('unix sockets with a slow reader: all arrive once, in order', async (context) => {
+    const receiver = Receiver.unix();
+    const plan: SendPlan = {
+      open: { type: 'unix', connect: { path: receiver.path } },
+      count: 500,
+      odd: [[77, 400_000]],
+    };
+    const done = withoutSendmmsg.script<SendResult>(context, 'send.mjs', JSON.stringify(plan));
+    const received = await receiver.receive(Number.POSITIVE_INFINITY, 5, done);
+    receiver.close();
+    expect(numbersOf(received)).toEqual(range(500, [77]));
+    const { stats, rejected } = await done;
+    expect(rejected).toEqual([[77, 'EMSGSIZE']]);
+    expect(stats.backend).toBe('sendmsg');
+    expectConservation(stats);
+  });
+});

@@ -1,0 +1,66 @@
+/** What loopback as it is does not do: send buffers that fill, shortages, zones. In network namespaces made for it. */
+import { describe, expect, it } from 'vitest';
+import { inNamespace, send } from './support/child.ts';
+import { expectConservation, numbersOf, range } from './support/datagrams.ts';
+import { MODES } from './support/modes.ts';
+import { requires } from './support/requires.ts';
+
+const LOCAL = { type: 'udp4', address: '127.0.0.1' } as const;
+
+describe.each(MODES)('in a network namespace, $name', ({ options }) => {
+  it('UDP held back by a tbf qdisc and a small SO_SNDBUF: partial sends, all delivered once, in order', async (context) => {
+    requires(context, 'root', 'ip', 'tc', 'netns');
+    const { stats, rejected, received, turns } = await send(
+      { open: { sendBufferSize: 4096 }, options, count: 1000, size: 200, receive: LOCAL },
+      inNamespace('tc qdisc add dev lo root tbf rate 4mbit burst 1600 latency 10s'),
+    );
+    expect(numbersOf(received)).toEqual(range(1000));
+    expect(rejected).toEqual([]);
+    expect(stats.wouldBlocks).toBeGreaterThan(5);
+    expect(stats.syscalls).toBeLessThan(2000);
+    expect(turns).toBeGreaterThan(20);
+    expectConservation(stats);
+  });
+
+  it('a datagram that the kernel never has memory for is rejected in the end; those behind it are sent', async (context) => {
+    requires(context, 'root', 'ip', 'netns');
+    const { stats, rejected, received, turns } = await send(
+      { open: { sendBufferSize: 1 }, options, count: 30, odd: [[5, 8000]], receive: LOCAL },
+      inNamespace('ip link set lo mtu 1500'),
+    );
+    expect(rejected).toEqual([[5, 'ENOBUFS']]);
+    expect(numbersOf(received)).toEqual(range(30, [5]));
+    expect(stats.backoffs).toBeGreaterThan(3);
+    expect(stats.syscalls).toBeLessThan(100);
+    expect(turns).toBeGreaterThan(50);
+  });
+
+  it('IPv6 with a zone', async (context) => {
+    requires(context, 'root', 'ip', 'netns');
+    const { stats, rejected, received } = await send(
+      {
+        open: { type: 'udp6' },
+        options,
+        count: 200,
+        to: { address: 'fe80::1%lo' },
+        odd: [[7, 12, 'fe80::1%nosuch0']],
+        receive: { type: 'udp6', address: '::' },
+      },
+      inNamespace('ip addr add fe80::1/64 dev lo nodad'),
+    );
+    expect(rejected).toEqual([[7, 'ERR_INVALID_IP_ADDRESS']]);
+    expect(numbersOf(received)).toEqual(range(200, [7]));
+    expect(stats.sent).toBe(199);
+  });
+
+  it('a network that goes down costs the datagrams of that time, not the stream', async (context) => {
+    requires(context, 'root', 'ip', 'netns');
+    const { stats, rejected, received } = await send(
+      { options, count: 100, odd: [[50, 12, '192.0.2.1']], receive: LOCAL },
+      inNamespace(''),
+    );
+    expect(rejected).toEqual([[50, 'ENETUNREACH']]);
+    expect(numbersOf(received)).toEqual(range(100, [50]));
+    expectConservation(stats);
+  });
+});

@@ -1,0 +1,146 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { dirname, join, relative } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, it } from 'vitest';
+
+const ROOT = fileURLToPath(new URL('..', import.meta.url));
+
+/** Which layer a file belongs to. A new file has to be given one. */
+const LEVELS: readonly (readonly RegExp[])[] = [
+  [/^src\/(datagram|errors|errno|abi|clock)\.ts$/],
+  [/^src\/(sockaddr|cmsg|libc|writable-poller|datagram-reader|batch-options)\.ts$/],
+  [/^src\/(mmsg-ring|datagram-socket|socket-options|transport|dgram-transport)\.ts$/],
+  [/^src\/(flush|mmsg-receiver)\.ts$/],
+  [/^src\/(batch-sender|diagnostics)\.ts$/],
+  [/^operators\/(rxjs|ix)\/[a-z-]+\.ts$/, /^src\/streams\.ts$/],
+  [/^src\/index\.ts$/, /^src\/cli\/[a-z-]+\.ts$/],
+];
+
+interface Import {
+  readonly from: string;
+  readonly isTypeOnly: boolean;
+}
+
+const files = ['src', 'operators'].flatMap((folder) =>
+  readdirSync(join(ROOT, folder), { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith('.ts'))
+    .map((name) => `${folder}/${name}`),
+);
+const code = new Map(files.map((file) => [file, withoutComments(readFileSync(join(ROOT, file), 'utf8'))]));
+
+function withoutComments(text: string): string {
+  return text.replace(/\/\*[\s\S]*?\*\//g, '').replace(/(^|[\s;{}(),])\/\/.*$/gm, '$1');
+}
+
+/** Every module that a text names: import, export … from, import(), require(). */
+function importsIn(text: string): Import[] {
+  const clauses = /(?:^|[;\n])\s*(import|export)\s+(type\s+)?(?:[\w$*\s{},]+?\sfrom\s*)?['"]([^'"]+)['"]/g;
+  const calls = /(typeof\s+)?(?:\bimport|\brequire|createRequire\([^)]*\))\s*\(\s*['"]([^'"]+)['"]/g;
+  return [
+    ...Array.from(text.matchAll(clauses), ([, , type, from]) => ({ from: from!, isTypeOnly: type !== undefined })),
+    ...Array.from(text.matchAll(calls), ([, type, from]) => ({ from: from!, isTypeOnly: type !== undefined })),
+  ];
+}
+
+function levelOf(file: string): number {
+  return LEVELS.findIndex((patterns) => patterns.some((pattern) => pattern.test(file)));
+}
+
+/** The files of this package that a file imports. */
+function localImports(file: string): string[] {
+  return importsIn(code.get(file)!)
+    .filter(({ from }) => from.startsWith('.'))
+    .map(({ from }) => relative(ROOT, join(ROOT, dirname(file), from)));
+}
+
+/** The files that match, for a message that names them. */
+function filesWith(pattern: RegExp): string[] {
+  return files.filter((file) => pattern.test(code.get(file)!));
+}
+
+describe('layers', () => {
+  it('reads imports of every form, and none out of comments', () => {
+    const text = `
+      /** import { a } from 'in-a-doc'; */
+      import type { A } from './type-only.ts';
+      import b, { type B } from 'value'; // import 'in-a-comment'
+      import 'bare';
+      export {
+        c,
+      } from './re-export.ts';
+      type D = typeof import('type-query');
+      const e = createRequire(import.meta.url)('required');
+      const f = await import('dynamic');`;
+    expect(
+      importsIn(withoutComments(text)).map(({ from, isTypeOnly }) => `${from}${isTypeOnly ? ' (type)' : ''}`),
+    ).toEqual(['./type-only.ts (type)', 'value', 'bare', './re-export.ts', 'type-query (type)', 'required', 'dynamic']);
+  });
+
+  it.each(files)('%s has a level, and imports nothing above it', (file) => {
+    expect(levelOf(file), 'add the file to LEVELS').toBeGreaterThanOrEqual(0);
+    const imports = localImports(file);
+    expect(imports.filter((other) => !files.includes(other))).toEqual([]);
+    expect(imports.filter((other) => levelOf(other) > levelOf(file))).toEqual([]);
+  });
+
+  it('has no import cycle, types included', () => {
+    const done = new Set<string>();
+    const cycles: string[] = [];
+    const visit = (file: string, trail: readonly string[]): void => {
+      if (trail.includes(file)) cycles.push([...trail.slice(trail.indexOf(file)), file].join(' -> '));
+      if (done.has(file) || trail.includes(file)) return;
+      for (const other of localImports(file)) visit(other, [...trail, file]);
+      done.add(file);
+    };
+    for (const file of files) visit(file, []);
+    expect(cycles).toEqual([]);
+  });
+
+  it('names koffi in libc.ts and writable-poller.ts only, and imports it in libc.ts only', () => {
+    const importers = files.filter((file) => importsIn(code.get(file)!).some(({ from }) => from.startsWith('koffi')));
+    expect(importers).toEqual(['src/libc.ts']);
+    expect(filesWith(/koffi/i).sort()).toEqual(['src/libc.ts', 'src/writable-poller.ts']);
+  });
+
+  it('takes only types from rxjs below the operators, and nothing from ix', () => {
+    const values = files
+      .filter((file) => levelOf(file) < 5)
+      .filter((file) =>
+        importsIn(code.get(file)!).some(({ from, isTypeOnly }) => /^(rxjs|ix)\b/.test(from) && !isTypeOnly),
+      );
+    expect(values).toEqual([]);
+  });
+
+  it('reaches for no internals of its dependencies', () => {
+    const deep = files.flatMap((file) =>
+      importsIn(code.get(file)!).filter(({ from }) =>
+        /^(rxjs\/(internal|dist|src)|ix\/(targets|Ix)|koffi\/)/.test(from),
+      ),
+    );
+    expect(deep).toEqual([]);
+  });
+});
+
+describe('code', () => {
+  it('has no default exports', () => {
+    expect(filesWith(/\bexport\s+default\b|\bas\s+default\b/)).toEqual([]);
+  });
+
+  it('has no `any` type', () => {
+    const anyType = /(?::|\bas|<|[|&])\s*any\b(?!\s*[.(:])|\bany\s*(?:\[\]|>|[|&][^|&])/;
+    for (const text of ['x: any;', 'y as any', 'Record<string, any>', 'any[]', 'Array<any>', 'A | any']) {
+      expect(text).toMatch(anyType);
+    }
+    expect(filesWith(anyType)).toEqual([]);
+  });
+
+  it('moves the head of the ring in release() only', () => {
+    const text = code.get('src/mmsg-ring.ts')!;
+    const release = /^ {2}release\([\s\S]*?\n {2}\}$/m.exec(text)?.[0];
+    const assignment = /#head\s*(?:[-+*/%&|^]|<<|>>>?|\?\?)?=(?!=)|#head\s*(?:\+\+|--)|(?:\+\+|--)this\.#head\b/g;
+    expect(release).toMatch(assignment);
+    const elsewhere = text.replace(release!, '').match(assignment);
+    expect(elsewhere).toEqual(['#head =']); // the initialiser
+    expect(text).toMatch(/^ {2}#head = 0;$/m);
+  });
+});

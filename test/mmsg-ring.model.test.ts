@@ -1,0 +1,158 @@
+/** The ring against a plain array: whatever is pushed, sealed and released, the kernel sees what the array holds. */
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { AF_INET, AF_INET6, AF_UNIX } from '../src/abi.ts';
+import type { Datagram } from '../src/datagram.ts';
+import { DatagramReader } from '../src/datagram-reader.ts';
+import { SendmmsgError } from '../src/errors.ts';
+import { allocateDetached } from '../src/libc.ts';
+import { MmsgRing, nameSizeOf } from '../src/mmsg-ring.ts';
+import { sockaddrBytes, sockaddrOfAddress, sockaddrOfPath } from '../src/sockaddr.ts';
+import { datagramsOf, slotsOf } from './support/lower.ts';
+
+/** A datagram as the model holds it. */
+interface Queued {
+  readonly sequence: number;
+  readonly queuedAt: number;
+  readonly payload: Buffer;
+  readonly name: Buffer;
+  /** Calls of span() before it was pushed: two of different epochs never share a slot. */
+  readonly epoch: number;
+}
+
+type Target = Omit<Datagram, 'payload'>;
+const IP = (address: string, port: number) => ({
+  target: { address, port } as Target,
+  name: Buffer.from(sockaddrBytes({ sockaddr: sockaddrOfAddress(address), port })),
+});
+const UNIX = (path: string) => ({
+  target: { path },
+  name: Buffer.from(sockaddrBytes({ sockaddr: sockaddrOfPath(path) })),
+});
+
+const SOCKETS = {
+  udp4: { family: AF_INET, isConnected: false, targets: [IP('127.0.0.1', 1), IP('127.0.0.1', 2), IP('10.0.0.9', 1)] },
+  udp6: { family: AF_INET6, isConnected: false, targets: [IP('::1', 1), IP('fe80::1%3', 1), IP('fe80::1%4', 1)] },
+  unix: { family: AF_UNIX, isConnected: false, targets: [UNIX('/a'), UNIX(`/${'b'.repeat(100)}`), UNIX('\0abstract')] },
+  'a connected udp4': { family: AF_INET, isConnected: true, targets: [{ target: {}, name: Buffer.alloc(0) }] },
+};
+
+// Few sizes, so that runs of equal ones come about by themselves.
+const bytes = fc
+  .constantFrom(0, 1, 4, 4, 4, 4, 4, 7, 30)
+  .chain((length) => fc.uint8Array({ minLength: length, maxLength: length }));
+const text = fc.string({ unit: fc.constantFrom('a', 'é', '€', '😀', '\ud800'), maxLength: 8 });
+const payload = fc.oneof({ arbitrary: bytes, weight: 4 }, text, fc.array(fc.oneof(bytes, text), { maxLength: 3 }));
+const operation = fc.oneof(
+  {
+    weight: 12,
+    arbitrary: fc.record({ do: fc.constant('push' as const), payload, target: fc.constantFrom(0, 0, 0, 0, 1, 2) }),
+  },
+  {
+    weight: 3,
+    arbitrary: fc.record({ do: fc.constant('release' as const), share: fc.double({ min: 0, max: 1, noNaN: true }) }),
+  },
+  { weight: 1, arbitrary: fc.constantFrom({ do: 'span' as const }, { do: 'tick' as const }, { do: 'skip' as const }) },
+);
+const layout = fc.record({
+  slots: fc.integer({ min: 1, max: 12 }),
+  maxBytes: fc.integer({ min: 1, max: 90 }),
+  maxSegments: fc.constantFrom(1, 2, 3, 64),
+  maxSegmentedBytes: fc.constantFrom(8, 17, 65_507),
+});
+
+describe.each(Object.entries(SOCKETS))('the ring of %s socket', (_name, { family, isConnected, targets }) => {
+  it('holds what an array holds, in order, byte for byte, to the right destinations', () => {
+    fc.assert(
+      fc.property(layout, fc.array(operation, { maxLength: 120 }), (layout, operations) => {
+        const ring = new MmsgRing({ ...layout, nameSize: nameSizeOf(family, isConnected) }, allocateDetached);
+        const reader = new DatagramReader(family, isConnected);
+        let model: Queued[] = [];
+        let [sequence, now, epoch] = [0, 0, 0];
+        for (const operation of operations) {
+          switch (operation.do) {
+            case 'push': {
+              const { target, name } = targets[operation.target % targets.length]!;
+              const payload = Buffer.concat([operation.payload].flat().map((part) => Buffer.from(part as string)));
+              reader.read({ payload: operation.payload, ...target });
+              const before = { slots: slotsOf(ring), datagrams: ring.datagrams, bytes: ring.bytes };
+              const outcome = attempt(() => ring.push(reader, sequence, now));
+              const queuedBytes = model.reduce((sum, queued) => sum + queued.payload.length, 0);
+              if (payload.length > layout.maxBytes) expect(outcome).toBe('EMSGSIZE');
+              else expect(outcome).toBe(model.length < layout.slots && queuedBytes + payload.length <= layout.maxBytes);
+              if (outcome === true) model.push({ sequence, queuedAt: now, payload, name, epoch });
+              else expect({ slots: slotsOf(ring), datagrams: ring.datagrams, bytes: ring.bytes }).toEqual(before);
+              sequence++;
+              break;
+            }
+            case 'release': {
+              const count = Math.round(operation.share * model.length);
+              ring.release(count);
+              model = model.slice(count);
+              break;
+            }
+            case 'span': {
+              const span = ring.span();
+              expect(span).toBeLessThanOrEqual(ring.slots);
+              expect(span > 0).toBe(ring.slots > 0);
+              epoch++;
+              break;
+            }
+            case 'tick':
+              now++;
+              break;
+            case 'skip':
+              sequence++;
+          }
+          agree(ring, model, layout);
+        }
+      }),
+      { numRuns: 150 },
+    );
+  });
+});
+
+function attempt(push: () => boolean): boolean | string {
+  try {
+    return push();
+  } catch (error) {
+    if (error instanceof SendmmsgError) return error.code;
+    throw error;
+  }
+}
+
+/** Holds the ring to the model: counts, then slot by slot as the kernel would read them. */
+function agree(ring: MmsgRing, model: Queued[], layout: { maxSegments: number; maxSegmentedBytes: number }): void {
+  const slots = slotsOf(ring);
+  expect(ring.datagrams).toBe(model.length);
+  expect(ring.bytes).toBe(model.reduce((sum, { payload }) => sum + payload.length, 0));
+  expect(ring.largest).toBeGreaterThanOrEqual(Math.max(0, ...model.map(({ payload }) => payload.length)));
+  const split = slots.map(datagramsOf);
+  expect(split.flat()).toEqual(model.map(({ payload }) => payload));
+  let from = 0;
+  for (const [index, slot] of slots.entries()) {
+    const held = model.slice(from, from + split[index]!.length);
+    from += held.length;
+    expect(ring.datagramsIn(index + 1)).toBe(from);
+    const [first] = held;
+    expect(held.map(({ name }) => name)).toEqual(held.map(() => slot.name));
+    expect(held.map(({ epoch, queuedAt }) => [epoch, queuedAt])).toEqual(
+      held.map(() => [first!.epoch, first!.queuedAt]),
+    );
+    expect(held.map(({ sequence }) => sequence)).toEqual(held.map((_, offset) => first!.sequence + offset));
+    expect(held.length).toBeLessThanOrEqual(layout.maxSegments);
+    expect(slot.controlLength).toBe(held.length > 1 ? 24 : 0);
+    if (held.length > 1) {
+      expect(slot.payload.length).toBeLessThanOrEqual(layout.maxSegmentedBytes);
+      expect(held.slice(0, -1).every(({ payload }) => payload.length === slot.segmentSize)).toBe(true);
+      expect(held.at(-1)!.payload.length).toBeGreaterThan(0);
+    }
+    expect(Buffer.from(ring.payloadAt(index))).toEqual(first!.payload);
+    expect(Buffer.from(ring.nameAt(index))).toEqual(first!.name);
+  }
+  if (model.length > 0) {
+    expect(ring.headSequence()).toBe(model[0]!.sequence);
+    expect(ring.headQueuedAt()).toBe(model[0]!.queuedAt);
+    expect(ring.isHeadSegmented()).toBe(split[0]!.length > 1);
+  }
+}

@@ -1,0 +1,334 @@
+import { describe, expect, it } from 'vitest';
+import {
+  AF_INET,
+  AF_UNIX,
+  MMSGHDR_SIZE,
+  MSG_LEN,
+  SOCKADDR_IN_SIZE,
+  SOCKADDR_IN6_SIZE,
+  SOCKADDR_UN_SIZE,
+} from '../src/abi.ts';
+import type { Datagram, DatagramLike } from '../src/datagram.ts';
+import { DatagramReader } from '../src/datagram-reader.ts';
+import { allocateDetached } from '../src/libc.ts';
+import { MmsgRing, nameSizeOf, type RingLayout } from '../src/mmsg-ring.ts';
+import { describeName, endpoint } from '../src/sockaddr.ts';
+import { datagramsOf, refusal, slotsOf } from './support/lower.ts';
+
+const PLAIN: RingLayout = { slots: 4, maxBytes: 100, nameSize: SOCKADDR_IN_SIZE, maxSegments: 1, maxSegmentedBytes: 0 };
+const GSO: RingLayout = {
+  slots: 200,
+  maxBytes: 1 << 18,
+  nameSize: SOCKADDR_IN_SIZE,
+  maxSegments: 64,
+  maxSegmentedBytes: 65_507,
+};
+const A = { address: '127.0.0.1', port: 1 };
+const B = { address: '127.0.0.2', port: 2 };
+
+/** A ring, and a push that reads the datagram first and numbers it. */
+class Ring extends MmsgRing {
+  readonly reader: DatagramReader;
+  sequence = 0;
+
+  constructor(layout: RingLayout, family: number = AF_INET, isConnected = false) {
+    super(layout, allocateDetached);
+    this.reader = new DatagramReader(family, isConnected);
+  }
+
+  add(payload: DatagramLike | Datagram['payload'], to: object = A, now = 0): boolean {
+    this.reader.read({ payload, ...to } as Datagram);
+    return this.push(this.reader, this.sequence++, now);
+  }
+
+  /** Slot by slot, the lengths of its datagrams. */
+  get runs(): number[][] {
+    return slotsOf(this).map((slot) => datagramsOf(slot).map(({ length }) => length));
+  }
+
+  get texts(): string[] {
+    return slotsOf(this).flatMap((slot) => datagramsOf(slot).map(String));
+  }
+}
+
+describe('nameSizeOf', () => {
+  it('is the sockaddr of the family, and nothing on a connected socket', () => {
+    expect([2, 10, 1].map((family) => nameSizeOf(family, false))).toEqual([
+      SOCKADDR_IN_SIZE,
+      SOCKADDR_IN6_SIZE,
+      SOCKADDR_UN_SIZE,
+    ]);
+    expect([2, 10, 1].map((family) => nameSizeOf(family, true))).toEqual([0, 0, 0]);
+  });
+});
+
+describe('push', () => {
+  it('copies: what the caller does to its buffer afterwards does not show', () => {
+    const ring = new Ring(PLAIN);
+    const mine = Buffer.from('before');
+    ring.add(mine);
+    ring.add([mine, 'x']);
+    mine.fill('!');
+    expect(ring.texts).toEqual(['before', 'beforex']);
+  });
+
+  it('answers false, with nothing changed, at the count and at the bytes', () => {
+    const ring = new Ring(PLAIN);
+    for (const text of ['a', 'b', 'c', 'd']) expect(ring.add(text)).toBe(true);
+    expect(ring.add('e')).toBe(false);
+    expect(ring.add('')).toBe(false);
+    expect(ring.texts).toEqual(['a', 'b', 'c', 'd']);
+    const wide = new Ring({ ...PLAIN, maxBytes: 10 });
+    expect(wide.add('123456')).toBe(true);
+    expect(wide.add('78901')).toBe(false);
+    expect(wide.add('7890')).toBe(true);
+    expect(wide.add('x')).toBe(false);
+    expect(wide.add('')).toBe(true);
+    expect([wide.datagrams, wide.slots, wide.bytes, wide.largest]).toEqual([3, 3, 10, 6]);
+    expect(wide.texts).toEqual(['123456', '7890', '']);
+  });
+
+  it.each([
+    ['an empty ring', 0],
+    ['a ring with some queued', 2],
+    ['a full ring', 4],
+  ])('throws EMSGSIZE into %s for a datagram larger than any ring may hold, with nothing changed', (_what, queued) => {
+    const ring = new Ring(PLAIN);
+    for (let count = 0; count < queued; count++) ring.add('x');
+    const before = slotsOf(ring);
+    for (const payload of [
+      Buffer.alloc(101),
+      'x'.repeat(101),
+      '€'.repeat(34),
+      ['x'.repeat(100), 'y'],
+      Buffer.alloc(500),
+    ]) {
+      expect(refusal(() => ring.add(payload))).toMatchObject({ code: 'EMSGSIZE', errno: 90, syscall: 'sendmmsg' });
+    }
+    expect(slotsOf(ring)).toEqual(before);
+    expect([ring.datagrams, ring.bytes]).toEqual([queued, queued]);
+  });
+
+  it('counts the bytes of a text, not three for every character of it', () => {
+    const ring = new Ring(PLAIN);
+    expect(ring.add('x'.repeat(100))).toBe(true);
+    expect(ring.bytes).toBe(100);
+    ring.release(1);
+    expect(ring.add('€'.repeat(33))).toBe(true);
+    expect(ring.bytes).toBe(99);
+  });
+
+  it('loses no room where the slab wraps: a ring below its limits always takes a datagram that fits', () => {
+    for (let size = 1; size <= 50; size++) {
+      const ring = new Ring({ ...PLAIN, slots: 3 });
+      for (let turn = 0; turn < 60; turn++) {
+        const payload = Buffer.alloc(1 + ((turn * 31 + size) % size), turn);
+        while (ring.bytes + payload.length > ring.maxBytes || ring.datagrams === ring.capacity) ring.release(1);
+        expect(ring.add(payload)).toBe(true);
+        expect(slotsOf(ring).at(-1)!.payload).toEqual(payload);
+      }
+    }
+  });
+
+  // Above 256 KiB the slab may have no room in one piece although the limit is not reached; then it must say so.
+  it.each([
+    ['up to the head, from the front', [600_000], 600_000],
+    ['up to the head, behind others', [500_000, 100_000], 100_000],
+  ])('never fills the slab %s, where full would look like empty', (_what, sizes, refused) => {
+    const ring = new Ring({ ...PLAIN, slots: 9, maxBytes: 1 << 20 });
+    for (const size of [600_000, 300_000]) ring.add(Buffer.alloc(size, 'q'));
+    ring.release(1);
+    expect(sizes.map((size) => ring.add(Buffer.alloc(size, 'w')))).toEqual(sizes.map((size) => size !== refused));
+    ring.add(Buffer.alloc(90_000, 'o'));
+    expect(slotsOf(ring)[0]!.payload.equals(Buffer.alloc(300_000, 'q'))).toBe(true);
+  });
+});
+
+describe('a recycled header', () => {
+  it('never keeps the destination of the datagram before it', () => {
+    const ring = new Ring({ ...PLAIN, slots: 2 });
+    const targets = [A, B, { ...A, port: 3 }, { to: endpoint('127.0.0.2', 4) }, B, A];
+    const names: object[] = [];
+    for (const target of targets) {
+      if (ring.datagrams === 2) ring.release(1);
+      ring.add('x', target);
+      names.push(describeName(slotsOf(ring).at(-1)!.name));
+    }
+    expect(names).toEqual([A, B, { ...A, port: 3 }, { address: '127.0.0.2', port: 4 }, B, A]);
+  });
+
+  it('never keeps the end of a longer path', () => {
+    const ring = new Ring({ ...PLAIN, slots: 1, nameSize: SOCKADDR_UN_SIZE }, AF_UNIX);
+    for (const path of ['/a/long/path/to/a/socket', '/b', '\0name', `/${'c'.repeat(106)}`, '/b']) {
+      ring.add('x', { path });
+      expect(describeName(slotsOf(ring)[0]!.name)).toEqual({ path });
+      expect(describeName(ring.nameAt(0))).toEqual({ path });
+      ring.release(1);
+    }
+  });
+
+  it('never keeps the control message of a GSO run', () => {
+    const ring = new Ring({ ...GSO, slots: 3 });
+    for (const payload of ['aaaa', 'bbbb', 'cc']) ring.add(payload);
+    expect(slotsOf(ring)[0]).toMatchObject({ controlLength: 24, segmentSize: 4 });
+    ring.release(3);
+    ring.add('alone');
+    expect(slotsOf(ring)[0]).toMatchObject({ controlLength: 0, segmentSize: 0 });
+  });
+
+  it('holds no destination at all on a connected socket', () => {
+    const ring = new Ring({ ...PLAIN, nameSize: 0 }, AF_INET, true);
+    ring.add('x', {});
+    expect(slotsOf(ring)[0]!.name.length).toBe(0);
+    expect(ring.nameAt(0).length).toBe(0);
+  });
+});
+
+describe('span', () => {
+  it('is what lies in a row from the head: never across the end of the ring', () => {
+    const ring = new Ring(PLAIN);
+    for (const text of ['a', 'b', 'c', 'd']) ring.add(text);
+    expect([ring.span(), ring.headAt]).toEqual([4, 0]);
+    ring.release(3);
+    expect([ring.span(), ring.headAt]).toEqual([1, 3 * MMSGHDR_SIZE]);
+    ring.add('e');
+    ring.add('f');
+    expect([ring.span(), ring.slots]).toEqual([1, 3]);
+    ring.release(1);
+    expect([ring.span(), ring.headAt]).toEqual([2, 0]);
+    expect(ring.texts).toEqual(['e', 'f']);
+  });
+
+  it('is at most 1024, and 0 for an empty ring', () => {
+    const ring = new Ring({ ...PLAIN, slots: 3000, maxBytes: 1 << 16 });
+    expect(ring.span()).toBe(0);
+    for (let count = 0; count < 2000; count++) ring.add('x');
+    expect(ring.span()).toBe(1024);
+    ring.release(1024);
+    expect(ring.span()).toBe(976);
+  });
+
+  it('reads msg_len of the slots counted from the head', () => {
+    const ring = new Ring(PLAIN);
+    for (const text of ['a', 'b', 'c']) ring.add(text);
+    ring.release(1);
+    ring.arena.u32[(MMSGHDR_SIZE + MSG_LEN) / 4] = 7;
+    ring.arena.u32[(2 * MMSGHDR_SIZE + MSG_LEN) / 4] = 8;
+    expect([ring.sentLengthAt(0), ring.sentLengthAt(1)]).toEqual([7, 8]);
+  });
+});
+
+describe('a run with GSO', () => {
+  const sized = (ring: Ring, sizes: readonly number[], to: object = A): Ring => {
+    for (const size of sizes) expect(ring.add(Buffer.alloc(size, size), to)).toBe(true);
+    return ring;
+  };
+
+  it.each([
+    ['equal sizes join', [5, 5, 5], [[5, 5, 5]]],
+    [
+      'a shorter one ends the run',
+      [5, 5, 3, 5, 5],
+      [
+        [5, 5, 3],
+        [5, 5],
+      ],
+    ],
+    ['a shorter one right behind the first ends it, too', [5, 3, 3], [[5, 3], [3]]],
+    [
+      'a longer one begins another',
+      [5, 5, 6, 6],
+      [
+        [5, 5],
+        [6, 6],
+      ],
+    ],
+    ['an empty one never joins', [5, 0, 5, 5], [[5], [0], [5, 5]]],
+    ['empty ones never join each other', [0, 0, 0], [[0], [0], [0]]],
+    ['64 are the most', new Array<number>(130).fill(2), [new Array(64).fill(2), new Array(64).fill(2), [2, 2]]],
+    ['65 507 bytes are the most', [30_000, 30_000, 30_000], [[30_000, 30_000], [30_000]]],
+    ['65 507 bytes are not too many', [32_754, 32_753, 1], [[32_754, 32_753], [1]]],
+    ['not even a short one goes past 65 507 bytes', [32_754, 32_754], [[32_754], [32_754]]],
+  ])('%s', (_rule, sizes, runs) => {
+    const ring = sized(new Ring(GSO), sizes);
+    expect(ring.runs).toEqual(runs);
+    expect([ring.datagrams, ring.slots]).toEqual([sizes.length, runs.length]);
+    expect(ring.bytes).toBe(sizes.reduce((sum, size) => sum + size, 0));
+  });
+
+  it('goes to one destination', () => {
+    const ring = new Ring(GSO);
+    for (const to of [A, A, B, A, { ...A, port: 9 }, { ...A, port: 9 }, { to: endpoint('127.0.0.1', 9) }])
+      ring.add('x', to);
+    expect(ring.runs).toEqual([[1, 1], [1], [1], [1, 1, 1]]);
+    expect(slotsOf(ring).map(({ name }) => describeName(name))).toEqual([A, B, A, { ...A, port: 9 }]);
+  });
+
+  it('has neighbours in the input and of one time', () => {
+    const ring = new Ring(GSO);
+    ring.add('x');
+    ring.sequence++; // one that was rejected
+    ring.add('x');
+    ring.add('x', A, 1);
+    ring.add('x', A, 1);
+    expect(ring.runs).toEqual([[1], [1], [1, 1]]);
+  });
+
+  it('is sealed once it was handed over', () => {
+    const ring = sized(new Ring(GSO), [4, 4]);
+    expect(ring.span()).toBe(1);
+    expect(sized(ring, [4, 4]).runs).toEqual([
+      [4, 4],
+      [4, 4],
+    ]);
+  });
+
+  it('does not reach over the end of the slab', () => {
+    const ring = new Ring({ ...GSO, maxBytes: 20 }); // a slab of 40 bytes
+    sized(ring, [8, 8]);
+    ring.release(1);
+    sized(ring, [8]);
+    ring.release(1);
+    sized(ring, [8]);
+    ring.release(1);
+    sized(ring, [8]);
+    ring.release(1);
+    sized(ring, [8]);
+    expect(ring.runs).toEqual([[8], [8]]);
+  });
+
+  it('is trimmed by a partial release: the rest keeps its sizes, order and sequence', () => {
+    const ring = sized(new Ring(GSO), [4, 4, 4, 3]);
+    ring.release(2);
+    expect(ring.runs).toEqual([[4, 3]]);
+    expect([ring.datagrams, ring.slots, ring.bytes, ring.headSequence()]).toEqual([2, 1, 7, 2]);
+    expect(ring.isHeadSegmented()).toBe(true);
+    ring.release(1);
+    expect(slotsOf(ring)[0]).toMatchObject({ controlLength: 0, payload: Buffer.alloc(3, 3) });
+    expect(ring.isHeadSegmented()).toBe(false);
+    expect(Buffer.from(ring.payloadAt(0))).toEqual(Buffer.alloc(3, 3));
+    ring.release(1);
+    expect([ring.datagrams, ring.slots, ring.bytes]).toEqual([0, 0, 0]);
+  });
+
+  it('that was trimmed to one goes on growing', () => {
+    const ring = sized(new Ring(GSO), [4, 4]);
+    ring.release(1);
+    expect(sized(ring, [4, 2]).runs).toEqual([[4, 4, 2]]);
+  });
+
+  it('counts in datagrams across slots', () => {
+    const ring = sized(new Ring(GSO), [4, 4, 4, 0, 6, 6]);
+    expect([0, 1, 2, 3].map((slots) => ring.datagramsIn(slots))).toEqual([0, 3, 4, 6]);
+    ring.release(5);
+    expect([ring.datagrams, ring.slots, ring.bytes]).toEqual([1, 1, 6]);
+  });
+
+  it('is shorter, or not to be, when maxSegments is lowered', () => {
+    const ring = sized(new Ring(GSO), [4, 4]);
+    ring.maxSegments = 3;
+    sized(ring, [4, 4]);
+    ring.maxSegments = 1;
+    expect(sized(ring, [4, 4]).runs).toEqual([[4, 4, 4], [4], [4], [4]]);
+  });
+});

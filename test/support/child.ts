@@ -1,0 +1,77 @@
+/** Child processes that run the compiled package. */
+import { spawn } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import type { BatchOptions } from '../../src/batch-options.ts';
+import type { SenderStats } from '../../src/diagnostics.ts';
+import type { SocketOptions } from '../../src/socket-options.ts';
+
+/** What `children/send.mjs` does: see there. */
+export interface SendPlan {
+  readonly open?: SocketOptions;
+  readonly options?: Partial<BatchOptions>;
+  readonly count: number;
+  readonly size?: number;
+  /** Where to, for each datagram; with `receive` the port is its own receiver's. */
+  readonly to?: { readonly address?: string; readonly port?: number; readonly path?: string };
+  /** Other datagrams in place of the numbered ones: `[index, size, address?]`. */
+  readonly odd?: readonly (readonly [index: number, size: number, address?: string])[];
+  /** Receive in the same process (the same network namespace), at this address. */
+  readonly receive?: { readonly type: 'udp4' | 'udp6'; readonly address: string };
+}
+
+/** What it tells. */
+export interface SendResult {
+  readonly stats: SenderStats;
+  readonly rejected: readonly (readonly [sequence: number, code: string])[];
+  readonly received: readonly string[];
+  /** Turns of the event loop while it ran. */
+  readonly turns: number;
+  readonly error?: string;
+}
+
+export interface ChildResult {
+  readonly code: number | null;
+  readonly signal: NodeJS.Signals | null;
+  readonly stdout: string;
+  readonly stderr: string;
+  readonly elapsedMs: number;
+}
+
+export function childScript(name: string): string {
+  return fileURLToPath(new URL(`../children/${name}`, import.meta.url));
+}
+
+/** Runs a command to its end; after `timeoutMs` it is killed, and `signal` says so. */
+export function run(command: readonly string[], options: { timeoutMs?: number } = {}): Promise<ChildResult> {
+  const [file, ...args] = command;
+  const started = performance.now();
+  const child = spawn(file!, args, { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, NODE_OPTIONS: '' } });
+  const timer = setTimeout(() => child.kill('SIGKILL'), options.timeoutMs ?? 20_000);
+  let stdout = '';
+  let stderr = '';
+  child.stdout.setEncoding('utf8').on('data', (text) => {
+    stdout += text;
+  });
+  child.stderr.setEncoding('utf8').on('data', (text) => {
+    stderr += text;
+  });
+  return new Promise((resolve, reject) => {
+    child.once('error', reject);
+    child.once('close', (code, signal) => {
+      clearTimeout(timer);
+      resolve({ code, signal, stdout, stderr, elapsedMs: performance.now() - started });
+    });
+  });
+}
+
+/** Runs `children/send.mjs`, behind `prefix` (strace, a namespace). */
+export async function send(plan: SendPlan, prefix: readonly string[] = []): Promise<SendResult> {
+  const result = await run([...prefix, process.execPath, childScript('send.mjs'), JSON.stringify(plan)]);
+  if (result.code !== 0) throw new Error(`The sender ended with ${result.code ?? result.signal}: ${result.stderr}`);
+  return JSON.parse(result.stdout) as SendResult;
+}
+
+/** A network namespace of its own, set up by a shell script. */
+export function inNamespace(setup: string): readonly string[] {
+  return ['unshare', '-n', 'sh', '-ec', `ip link set lo up\n${setup}\nexec "$0" "$@"`];
+}

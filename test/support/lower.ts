@@ -1,0 +1,176 @@
+/**
+ * What the tests of the lower layers share: an arena read as the kernel would read it, and an inbox on recvmmsg(2).
+ */
+import { readdirSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import {
+  AF_INET,
+  IOV_BASE,
+  IOV_LEN,
+  IOVEC_SIZE,
+  MMSGHDR_SIZE,
+  MSG_CONTROL,
+  MSG_CONTROLLEN,
+  MSG_DONTWAIT,
+  MSG_IOV,
+  MSG_IOVLEN,
+  MSG_LEN,
+  MSG_NAME,
+  MSG_NAMELEN,
+  SO_RCVBUFFORCE,
+  SOL_SOCKET,
+} from '../../src/abi.ts';
+import type { DatagramLike } from '../../src/datagram.ts';
+import { DatagramReader } from '../../src/datagram-reader.ts';
+import { DatagramSocket } from '../../src/datagram-socket.ts';
+import { SendmmsgError } from '../../src/errors.ts';
+import { type Arena, allocateDetached } from '../../src/libc.ts';
+import { MmsgRing } from '../../src/mmsg-ring.ts';
+import type { SocketOptions } from '../../src/socket-options.ts';
+import type { NativeTransport } from '../../src/transport.ts';
+
+/** The SendmmsgError that `run` throws. */
+export function refusal(run: () => unknown): SendmmsgError {
+  try {
+    run();
+  } catch (error) {
+    if (error instanceof SendmmsgError) return error;
+    throw error;
+  }
+  throw new Error('nothing was thrown');
+}
+
+/** A reader that has read `datagram`, whatever that is. */
+export function read(datagram: unknown, family: number = AF_INET, isConnected = false): DatagramReader {
+  const reader = new DatagramReader(family, isConnected);
+  reader.read(datagram as DatagramLike);
+  return reader;
+}
+
+/** The bytes that a reader's snapshot becomes. */
+export function encoded(reader: DatagramReader): Buffer {
+  const layout = { slots: 1, maxBytes: 1 << 18, nameSize: 112, maxSegments: 1, maxSegmentedBytes: 0 };
+  const ring = new MmsgRing(layout, allocateDetached);
+  if (!ring.push(reader, 0, 0)) throw new Error('an empty ring refused a datagram');
+  return slotsOf(ring)[0]!.payload;
+}
+
+/** One `mmsghdr` as the kernel sees it. */
+export interface SlotView {
+  readonly name: Buffer;
+  readonly payload: Buffer;
+  /** `msg_controllen`. */
+  readonly controlLength: number;
+  /** The u16 of UDP_SEGMENT; 0 without a control message. */
+  readonly segmentSize: number;
+}
+
+/** The queued slots of a ring that lies in detached memory, whose pointers are plain offsets. */
+export function slotsOf(ring: MmsgRing): SlotView[] {
+  const { u8, u32 } = ring.arena;
+  const word = (at: number): number => u32[at >>> 2]!;
+  const bytes = (at: number, length: number): Buffer => Buffer.from(u8.subarray(at, at + length));
+  return Array.from({ length: ring.slots }, (_, index) => {
+    const header = ((ring.headAt / MMSGHDR_SIZE + index) % ring.capacity) * MMSGHDR_SIZE;
+    if (word(header + MSG_IOVLEN) !== 1) throw new Error(`slot ${index} has ${word(header + MSG_IOVLEN)} iovecs`);
+    const iovec = word(header + MSG_IOV);
+    const controlLength = word(header + MSG_CONTROLLEN);
+    return {
+      name: bytes(word(header + MSG_NAME), word(header + MSG_NAMELEN)),
+      payload: bytes(word(iovec + IOV_BASE), word(iovec + IOV_LEN)),
+      controlLength,
+      segmentSize: controlLength === 0 ? 0 : u8.readUInt16LE(word(header + MSG_CONTROL) + 16),
+    };
+  });
+}
+
+/** The datagrams that the kernel would make of a slot. */
+export function datagramsOf({ payload, segmentSize }: SlotView): Buffer[] {
+  if (segmentSize === 0) return [payload];
+  const count = Math.ceil(payload.length / segmentSize);
+  return Array.from({ length: count }, (_, index) => payload.subarray(index * segmentSize, (index + 1) * segmentSize));
+}
+
+const VLEN = 16;
+const PAYLOAD_SIZE = 1 << 16;
+const NAME_SIZE = 128;
+
+/** A bound socket and what has arrived at it. */
+export class Inbox implements Disposable {
+  readonly socket: DatagramSocket;
+  readonly #native: NativeTransport;
+  readonly #arena: Arena;
+
+  constructor(options: SocketOptions) {
+    this.socket = DatagramSocket.open({ recvBufferSize: 4 << 20, ...options });
+    this.#native = DatagramSocket.nativeOf(this.socket);
+    this.#native.libc.setsockopt(this.#native.fd, SOL_SOCKET, SO_RCVBUFFORCE, 4 << 20); // as far as it is allowed
+    this.#arena = this.#native.libc.allocate(VLEN * (MMSGHDR_SIZE + IOVEC_SIZE + NAME_SIZE + PAYLOAD_SIZE));
+  }
+
+  /** Where to send to, if this is a UDP socket. */
+  get endpoint(): { address: string; port: number } {
+    const { address, port } = this.socket.address() as { address: string; port: number };
+    return { address, port };
+  }
+
+  /** All that is there now. */
+  take(): Buffer[] {
+    const arena = this.#arena;
+    const { u8, u32 } = arena;
+    const [iovecs, names] = [VLEN * MMSGHDR_SIZE, VLEN * (MMSGHDR_SIZE + IOVEC_SIZE)];
+    const payloads = names + VLEN * NAME_SIZE;
+    const taken: Buffer[] = [];
+    for (;;) {
+      for (let index = 0; index < VLEN; index++) {
+        const [header, iovec] = [index * MMSGHDR_SIZE, iovecs + index * IOVEC_SIZE];
+        arena.writePointer(header + MSG_NAME, names + index * NAME_SIZE);
+        u32[(header + MSG_NAMELEN) >>> 2] = NAME_SIZE;
+        arena.writePointer(header + MSG_IOV, iovec);
+        u32[(header + MSG_IOVLEN) >>> 2] = 1;
+        arena.writePointer(iovec + IOV_BASE, payloads + index * PAYLOAD_SIZE);
+        u32[(iovec + IOV_LEN) >>> 2] = PAYLOAD_SIZE;
+      }
+      const count = this.#native.libc.recvmmsg(this.#native.fd, arena, 0, VLEN, MSG_DONTWAIT);
+      if (count <= 0) return taken;
+      for (let index = 0; index < count; index++) {
+        const start = payloads + index * PAYLOAD_SIZE;
+        taken.push(Buffer.from(u8.subarray(start, start + u32[(index * MMSGHDR_SIZE + MSG_LEN) >>> 2]!)));
+      }
+    }
+  }
+
+  /** Waits until `count` datagrams have arrived; more than that are an error. */
+  async receive(count: number): Promise<Buffer[]> {
+    const deadline = performance.now() + 10_000;
+    const received = this.take();
+    while (received.length < count && performance.now() < deadline) {
+      await new Promise((resolve) => setTimeout(resolve, 1));
+      received.push(...this.take());
+    }
+    if (received.length !== count) throw new Error(`${received.length} datagrams arrived, not ${count}`);
+    return received;
+  }
+
+  /** The same, as text. */
+  async receiveText(count: number): Promise<string[]> {
+    return (await this.receive(count)).map(String);
+  }
+
+  [Symbol.dispose](): void {
+    this.socket.close();
+  }
+}
+
+let paths = 0;
+
+/** A path that nothing is bound to. */
+export function freshPath(): string {
+  return join(tmpdir(), `rx-sendmmsg-${process.pid}-${paths++}.sock`);
+}
+
+/** Descriptors that this process has open. */
+export function openDescriptors(): number {
+  return readdirSync('/proc/self/fd').length;
+}

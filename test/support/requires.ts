@@ -1,0 +1,39 @@
+/**
+ * What a test needs of the machine. Where it is missing the test is skipped with the reason; in CI it fails, so that no
+ * test is ever skipped unseen.
+ */
+import { spawnSync } from 'node:child_process';
+import type { TestContext } from 'vitest';
+
+export type Requirement = 'root' | 'ip' | 'tc' | 'netns' | 'strace' | 'cc';
+
+const PROBES: Record<Requirement, readonly [reason: string, isThere: () => boolean]> = {
+  root: ['not root', () => process.getuid?.() === 0],
+  ip: ['no ip(8)', () => runs('ip', '-V')],
+  tc: ['no tc(8)', () => runs('tc', '-V')],
+  netns: ['no network namespace may be made', () => runs('unshare', '-n', 'true')],
+  strace: ['no strace(1), or no ptrace(2)', () => runs('strace', '-o', '/dev/null', '-e', 'trace=none', 'true')],
+  cc: ['no C compiler', () => runs('cc', '--version')],
+};
+const answers = new Map<Requirement, boolean>();
+
+/** Skips the test, with the reason, unless all of it is there. Fails it instead where `CI` is `true`. */
+export function requires(context: Pick<TestContext, 'skip'>, ...requirements: readonly Requirement[]): void {
+  const missing = requirements.filter((requirement) => !isThere(requirement)).map((name) => PROBES[name][0]);
+  if (missing.length === 0) return;
+  const reason = missing.join('; ');
+  if (process.env['CI'] === 'true') throw new Error(`CI must not skip: ${reason}`);
+  context.skip(reason);
+}
+
+function isThere(requirement: Requirement): boolean {
+  const known = answers.get(requirement);
+  if (known !== undefined) return known;
+  const answer = PROBES[requirement][1]();
+  answers.set(requirement, answer);
+  return answer;
+}
+
+function runs(command: string, ...args: readonly string[]): boolean {
+  return spawnSync(command, args, { stdio: 'ignore' }).status === 0;
+}
