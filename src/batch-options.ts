@@ -31,6 +31,21 @@ export interface BatchOptions {
   readonly maxAgeMs?: number | undefined;
   /** On completion, wait this long for a blocked tail, then drop it, ms; default 5000. */
   readonly drainTimeoutMs?: number | undefined;
+  /**
+   * UDP GSO: `'auto'` (default) hands a run of equally long datagrams to one destination to the kernel as one message, and
+   * falls back where that is refused; `'off'` never does.
+   */
+  readonly gso?: 'auto' | 'off' | undefined;
+  /**
+   * Flush on libuv's thread pool (default false): the event loop goes on while the kernel works. What is in flight cannot be
+   * dropped any more: while the queue is full of it, the newest gives way.
+   */
+  readonly offload?: boolean | undefined;
+  /**
+   * With `offload`: how many flushes may be in flight at once, 1 (default) to 8. A destination always takes the same
+   * lane, so order holds for each destination, not between destinations.
+   */
+  readonly lanes?: number | undefined;
   /** Time for all timers; default: the event loop's own monotonic ones. */
   readonly scheduler?: SchedulerLike | undefined;
 }
@@ -45,6 +60,9 @@ export interface ResolvedBatchOptions {
   readonly overflow: 'drop-oldest' | 'drop-newest' | 'error';
   readonly maxAgeMs: number;
   readonly drainTimeoutMs: number;
+  readonly gso: 'auto' | 'off';
+  readonly offload: boolean;
+  readonly lanes: number;
   readonly scheduler: SchedulerLike | undefined;
 }
 
@@ -56,10 +74,14 @@ const MAX_QUEUED_BYTES = 2 ** 30;
 /** Reads every option once. Throws SendmmsgError that names the option and the value. */
 export function resolveBatchOptions(options: BatchOptions): ResolvedBatchOptions {
   if (typeof options !== 'object' || options === null) throw argumentTypeError('"options"', 'an object', options);
-  const { overflow = 'drop-oldest', scheduler } = options;
+  const { overflow = 'drop-oldest', gso = 'auto', offload = false, scheduler } = options;
   if (overflow !== 'drop-oldest' && overflow !== 'drop-newest' && overflow !== 'error') {
     throw argumentValueError('"options.overflow"', "must be 'drop-oldest', 'drop-newest' or 'error'", overflow);
   }
+  if (gso !== 'auto' && gso !== 'off') throw argumentValueError('"options.gso"', "must be 'auto' or 'off'", gso);
+  if (typeof offload !== 'boolean') throw argumentTypeError('"options.offload"', 'a boolean', offload);
+  const lanes = integer('lanes', options.lanes, 1, 1, 8);
+  if (lanes > 1 && !offload) throw argumentValueError('"options.lanes"', 'above 1 needs offload: true', lanes);
   if (scheduler !== undefined && (typeof scheduler?.schedule !== 'function' || typeof scheduler.now !== 'function')) {
     throw argumentTypeError('"options.scheduler"', 'an RxJS scheduler', scheduler);
   }
@@ -73,6 +95,9 @@ export function resolveBatchOptions(options: BatchOptions): ResolvedBatchOptions
     // Infinity, the default, may be said: options that were checked once can be checked again.
     maxAgeMs: options.maxAgeMs === Infinity ? Infinity : milliseconds('maxAgeMs', options.maxAgeMs, Infinity),
     drainTimeoutMs: milliseconds('drainTimeoutMs', options.drainTimeoutMs, 5000),
+    gso,
+    offload,
+    lanes,
     scheduler,
   };
 }

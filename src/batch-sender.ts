@@ -1,21 +1,22 @@
 /**
- * The sender: when to flush (count, bytes, time), what to wait for when the kernel will not take more, what to do when
- * the queue is full, and how to end. The operators and streams are thin over it.
+ * The sender: when to flush (count, bytes, time), what to do when the queue is full, and how to end. What a lane waits for
+ * is in `lane.ts`; the operators and streams are thin over this.
  *
- * Invariants: one flush at a time, and one thing waited for at a time (`#hold`). New datagrams only ever queue behind the
- * tail. User code runs at two call-outs, `reader.read` and the observer, and state is looked at anew after each.
+ * Invariants: new datagrams only ever queue behind the tail, and nothing is flushed beside a flush in flight or a wait.
+ * User code runs at two call-outs, `reader.read` and the observer, and state is looked at anew after each.
  */
-
 import { AF_INET } from './abi.ts';
 import { type BatchOptions, type ResolvedBatchOptions, resolveBatchOptions } from './batch-options.ts';
 import { type Clock, type Disarm, eventLoopClock, schedulerClock } from './clock.ts';
-import type { BatchReport, DatagramLike } from './datagram.ts';
+import type { BatchReport, DatagramLike, Endpoint, Payload } from './datagram.ts';
 import { DatagramReader } from './datagram-reader.ts';
 import { DatagramSocket } from './datagram-socket.ts';
 import { type DropReason, SenderCounters, type SenderStats } from './diagnostics.ts';
 import { ENOBUFS } from './errno.ts';
 import { argumentTypeError, argumentValueError, SendmmsgError } from './errors.ts';
 import { FlushLoop, type Verdict } from './flush.ts';
+import { isGsoAllowed, MAX_SEGMENTED_BYTES_IPV4, MAX_SEGMENTED_BYTES_IPV6, MAX_SEGMENTS } from './gso.ts';
+import { BLOCKED, FREE, HELD, IN_FLIGHT, Lane, type LaneOwner } from './lane.ts';
 import { MmsgRing, nameSizeOf } from './mmsg-ring.ts';
 import type { Transport } from './transport.ts';
 
@@ -39,24 +40,14 @@ export interface BatchObserver {
   complete?(): void;
 }
 
-// What the sender waits for. Up to SOON it may flush at any time, BLOCKED only when it is told to; HELD and IN_FLIGHT it
-// must not.
-const IDLE = 0;
+// The flush timer: not armed; armed for `flushAfterMs`; armed for the end of this turn, whatever comes until then.
+const NONE = 0;
 const TIMER = 1;
 const SOON = 2;
-const BLOCKED = 3;
-const HELD = 4;
-const IN_FLIGHT = 5;
 
 const OPEN = 0;
 const CLOSING = 1;
 const CLOSED = 2;
-
-/** Wake-ups by POLLOUT without a datagram taken, after which a timer is trusted more. */
-const FALSE_WAKES = 2;
-const MAX_BLOCKED_MS = 64;
-const MAX_SEGMENTED_BYTES_V4 = 65_507;
-const MAX_SEGMENTED_BYTES_V6 = 65_527;
 
 /**
  * Queues datagrams and sends them in batches: what is behind the operators, for those who want no stream.
@@ -79,21 +70,20 @@ export class BatchSender {
   readonly #observer: BatchObserver;
   readonly #transport: Transport;
   readonly #clock: Clock;
-  readonly #ring: MmsgRing;
   readonly #reader: DatagramReader;
-  readonly #loop: FlushLoop;
+  readonly #lanes: readonly Lane[];
   readonly #counters: SenderCounters;
+  /** Whether a flush is done when the call returns; not on the thread pool, nor through node:dgram. */
+  readonly #isInline: boolean;
   readonly #flushAt: number;
   readonly #flushAtBytes: number;
   readonly #isTimed: boolean;
   readonly #leaveTransport: () => void;
   #state = OPEN;
-  #hold = IDLE;
+  #timer = NONE;
   #disarm: Disarm | null = null;
   #disarmDrain: Disarm | null = null;
   #isEmitting = false;
-  #falseWakes = 0;
-  #blockedMs = 1;
   /** What ends the stream with an error instead of a completion. */
   #failure: { readonly error: unknown } | null = null;
   /** Why what is in flight, if the kernel does not take it, is dropped. */
@@ -116,22 +106,11 @@ export class BatchSender {
     this.#transport = transport;
     this.#clock = resolved.scheduler === undefined ? eventLoopClock : schedulerClock(resolved.scheduler);
     this.#reader = new DatagramReader(transport.family, transport.isConnected);
-    this.#ring = new MmsgRing(
-      {
-        slots: resolved.highWaterMark,
-        maxBytes: resolved.highWaterMarkBytes,
-        nameSize: nameSizeOf(transport.family, transport.isConnected),
-        maxSegments: 1,
-        maxSegmentedBytes: transport.family === AF_INET ? MAX_SEGMENTED_BYTES_V4 : MAX_SEGMENTED_BYTES_V6,
-      },
-      (bytes) => transport.allocate(bytes),
-    );
-    const sendmmsg = transport.sendmmsg;
-    this.#loop = new FlushLoop(this.#ring, {
-      sendmmsg: sendmmsg ?? (() => 0),
-      takeError: () => transport.takeError(),
-    });
-    this.#counters = new SenderCounters(transport.backend, this.#ring, this.#loop);
+    this.#isInline = transport.sendmmsg !== null && !resolved.offload;
+    const usesGso = resolved.gso === 'auto' && transport.supportsGso && isGsoAllowed();
+    const owner = this.#laneOwner();
+    this.#lanes = Array.from({ length: resolved.lanes }, () => this.#newLane(usesGso, owner));
+    this.#counters = new SenderCounters(transport, usesGso, this.#lanes);
     this.#flushAt = Math.min(resolved.batchSize, resolved.highWaterMark);
     this.#flushAtBytes = Math.min(resolved.batchBytes, resolved.highWaterMarkBytes);
     this.#isTimed = resolved.maxAgeMs !== Infinity;
@@ -146,7 +125,6 @@ export class BatchSender {
    */
   send(datagram: DatagramLike): boolean {
     if (this.#state !== OPEN) throw this.#failure?.error ?? notRunning();
-    const ring = this.#ring;
     let refusal: { readonly error: unknown } | null = null;
     try {
       this.#reader.read(datagram);
@@ -155,16 +133,54 @@ export class BatchSender {
     }
     // Accepted only now: a getter of the datagram may have sent another one first, looked at the stats, or closed.
     const sequence = this.#counters.accepted++;
-    const now = this.#isTimed ? this.#clock.now() : 0;
     if (refusal !== null) this.#reject(sequence, refusal.error);
     else if (this.#state !== OPEN) this.#counters.drop(1, 'teardown');
-    else if (!this.#push(sequence, now)) this.#overflow(sequence, now);
-    // Rejections wait in memory, too: no more of them than datagrams.
-    if (this.#loop.rejected.length >= ring.capacity) this.#emit();
-    if (this.#hold <= TIMER) {
-      if (ring.datagrams >= this.#flushAt || ring.bytes >= this.#flushAtBytes) this.#flushOrSoon();
-      else if (this.#hold === IDLE) this.#armFlush();
+    else this.#queue(sequence);
+    this.#trigger();
+    return this.#hasRoom;
+  }
+
+  /**
+   * Queues one payload for many destinations: it is encoded once, and each destination is one datagram.
+   *
+   * @param to - the endpoints; those of the wrong family are rejected one by one
+   * @returns whether there is room for another datagram, as {@link send}
+   * @throws SendmmsgError `ERR_SOCKET_DGRAM_NOT_RUNNING` once closed; `ERR_INVALID_ARG_TYPE` if `to` is not iterable
+   */
+  broadcast(payload: Payload, to: Iterable<Endpoint>): boolean {
+    if (this.#state !== OPEN) throw this.#failure?.error ?? notRunning();
+    if (typeof (to as Partial<Iterable<Endpoint>> | null)?.[Symbol.iterator] !== 'function') {
+      throw argumentTypeError('"to"', 'an iterable of endpoints', to);
     }
+    // Both are user code: from here on there is none until the flush.
+    const peers = [...to];
+    const reader = this.#reader;
+    let refusal: { readonly error: unknown } | null = null;
+    try {
+      reader.readShared(payload);
+    } catch (error) {
+      refusal = { error };
+    }
+    // Told when all are queued: an observer that sends in turn must not come between the destinations.
+    const wasEmitting = this.#isEmitting;
+    this.#isEmitting = true;
+    for (const peer of peers) {
+      const sequence = this.#counters.accepted++;
+      try {
+        if (refusal !== null) throw refusal.error;
+        reader.readPeer(peer);
+      } catch (error) {
+        this.#reject(sequence, error);
+        continue;
+      }
+      if (this.#state === OPEN) this.#queue(sequence);
+      else this.#counters.drop(1, this.#failure === null ? 'teardown' : 'failure');
+    }
+    for (const { ring } of this.#lanes) ring.endShared();
+    reader.clear();
+    this.#isEmitting = wasEmitting;
+    if (this.#state !== OPEN) this.#emit();
+    this.#trigger();
     return this.#hasRoom;
   }
 
@@ -172,7 +188,7 @@ export class BatchSender {
   ready(): Promise<void> {
     if (this.#failure !== null) return Promise.reject(this.#failure.error);
     if (this.#state !== OPEN || this.#hasRoom) return Promise.resolve();
-    if (this.#hold <= TIMER) this.#flushOrSoon();
+    if (this.#timer !== SOON) this.#flushOrSoon();
     if (this.#isHalfEmpty) return Promise.resolve();
     return new Promise((resolve, reject) => {
       this.#readyWaiters.push(() => (this.#failure === null ? resolve() : reject(this.#failure.error)));
@@ -186,8 +202,8 @@ export class BatchSender {
    */
   flush(): BatchReport {
     const collected: BatchReport[] = [];
-    if (this.#state !== CLOSED && this.#hold <= BLOCKED) this.#flush(collected);
-    return collected[0] ?? nothingDone(this.#ring.datagrams);
+    if (this.#state !== CLOSED) this.#flush(BLOCKED, collected);
+    return collected[0] ?? nothingDone(this.#counters.queued);
   }
 
   /** Sends what is queued, waiting for the kernel up to `drainTimeoutMs`; then drops the rest. Rejects if it failed. */
@@ -205,7 +221,7 @@ export class BatchSender {
     if (this.#state !== OPEN) return;
     this.#state = CLOSING;
     const { drainTimeoutMs } = this.#options;
-    if (this.#hold <= SOON) this.#flush();
+    this.#flush(FREE);
     if ((this.#state as number) === CLOSED || this.#finishIfDrained()) return;
     this.#disarmDrain = this.#clock.after(drainTimeoutMs, () => this.#giveUpAs('drainTimeout'));
   }
@@ -215,10 +231,11 @@ export class BatchSender {
     if (this.#state === CLOSED || this.#failure !== null) return;
     this.#state = CLOSING;
     this.#failure = { error };
-    if (this.#hold !== IN_FLIGHT) {
-      this.#rest();
-      if (this.#transport.sendmmsg === null) this.#launch();
-      else this.#runLoop(Number.POSITIVE_INFINITY);
+    this.#restTimer();
+    for (const lane of this.#lanes) {
+      if (lane.hold === IN_FLIGHT) continue;
+      lane.flush(Number.POSITIVE_INFINITY);
+      lane.rest();
     }
     this.#giveUpAs('failure');
   }
@@ -248,159 +265,207 @@ export class BatchSender {
   }
 
   get #hasRoom(): boolean {
-    const ring = this.#ring;
+    const { highWaterMark, highWaterMarkBytes } = this.#options;
+    let largest = 0;
+    for (const { ring } of this.#lanes) largest = Math.max(largest, ring.largest);
     // Of the next datagram only its predecessors' sizes are known: room means room for one as large as the largest.
-    return ring.datagrams < ring.capacity && ring.bytes + ring.largest <= ring.maxBytes;
+    return this.#counters.queued < highWaterMark && this.#counters.queuedBytes + largest <= highWaterMarkBytes;
   }
 
   get #isHalfEmpty(): boolean {
-    const { datagrams, capacity, bytes, maxBytes } = this.#ring;
+    const { highWaterMark, highWaterMarkBytes } = this.#options;
+    const { queued, queuedBytes } = this.#counters;
     // Half a queue may be less than one datagram as large as the largest.
-    return datagrams <= capacity >>> 1 && bytes <= maxBytes / 2 && this.#hasRoom;
+    return queued <= highWaterMark >>> 1 && queuedBytes <= highWaterMarkBytes / 2 && this.#hasRoom;
+  }
+
+  get #now(): number {
+    // Whole milliseconds: what was queued within one may share a segmented message.
+    return this.#isTimed ? Math.floor(this.#clock.now()) : 0;
+  }
+
+  #newLane(usesGso: boolean, owner: LaneOwner): Lane {
+    const transport = this.#transport;
+    const { highWaterMark, highWaterMarkBytes } = this.#options;
+    const layout = {
+      slots: highWaterMark,
+      maxBytes: highWaterMarkBytes,
+      nameSize: nameSizeOf(transport.family, transport.isConnected),
+      maxSegments: usesGso ? MAX_SEGMENTS : 1,
+      maxSegmentedBytes: transport.family === AF_INET ? MAX_SEGMENTED_BYTES_IPV4 : MAX_SEGMENTED_BYTES_IPV6,
+      latch: transport.latch,
+    };
+    const ring = new MmsgRing(layout, (bytes) => transport.allocate(bytes));
+    const wire = {
+      sendmmsg: transport.sendmmsg ?? (() => 0),
+      takeError: () => transport.takeError(),
+      now: () => this.#clock.now(),
+    };
+    const loop = new FlushLoop(ring, wire, transport.latch);
+    return new Lane(ring, loop, { transport, clock: this.#clock, isInline: this.#isInline, owner });
+  }
+
+  #laneOwner(): LaneOwner {
+    return {
+      beforeFlush: (lane) => {
+        const { latch } = this.#transport;
+        if (!latch.isOpen) latch.expire(this.#clock.now());
+        if (this.#isTimed) this.#dropAged(lane.ring);
+      },
+      onResume: (lane) => {
+        lane.flush();
+        this.#emit();
+      },
+      onLanded: (lane, verdict) => this.#land(lane, verdict),
+      onYield: () => {
+        this.#restTimer();
+        this.#arm(SOON, 0);
+      },
+      onFatal: (error) => this.#die(error),
+    };
+  }
+
+  /** The lane of what the reader holds: a destination always has the same one. */
+  get #lane(): Lane {
+    const { length } = this.#lanes;
+    if (length === 1) return this.#lanes[0]!;
+    const { sockaddr, port } = this.#reader;
+    const hash = Math.imul((sockaddr?.hash ?? 0) ^ port, 0x9e3779b1) >>> 16;
+    return this.#lanes[hash % length]!;
+  }
+
+  #queue(sequence: number): void {
+    const lane = this.#lane;
+    const now = this.#now;
+    if (!this.#push(lane, sequence, now)) this.#overflow(lane, sequence, now);
   }
 
   /** Queues what was read, or rejects it; `false` if there is no room. */
-  #push(sequence: number, now: number): boolean {
+  #push(lane: Lane, sequence: number, now: number): boolean {
     try {
-      return this.#ring.push(this.#reader, sequence, now);
+      return this.#fits && lane.ring.push(this.#reader, sequence, now);
     } catch (error) {
       this.#reject(sequence, error);
       return true;
     }
   }
 
+  /** Whether all lanes together have room; one alone looks after itself. */
+  get #fits(): boolean {
+    if (this.#lanes.length === 1) return true;
+    const { highWaterMark, highWaterMarkBytes } = this.#options;
+    const { queued, queuedBytes } = this.#counters;
+    return (
+      queued < highWaterMark && (queuedBytes === 0 || queuedBytes + this.#reader.exactLength() <= highWaterMarkBytes)
+    );
+  }
+
   #reject(sequence: number, error: unknown): void {
     const reason =
       error instanceof SendmmsgError ? error : argumentValueError('datagram', 'could not be read', undefined, error);
-    this.#loop.rejected.push(Object.freeze({ sequence, ...this.#reader.identify(), error: reason }));
+    const waiting = this.#counters.refuse({ sequence, ...this.#reader.identify(), error: reason });
+    // Rejections wait in memory, too: no more of them than datagrams.
+    if (waiting >= this.#options.highWaterMark) this.#emit();
   }
 
   /** The queue is full: send if that is allowed, else do as the options say. */
-  #overflow(sequence: number, now: number): void {
-    if (this.#hold <= SOON && this.#transport.sendmmsg !== null) {
-      this.#rest();
-      this.#settle(this.#runLoop());
-      if (this.#state !== OPEN) this.#counters.drop(1, 'failure');
-      else if (!this.#push(sequence, now)) this.#makeRoom(sequence, now);
-      this.#emit();
-    } else this.#makeRoom(sequence, now);
+  #overflow(lane: Lane, sequence: number, now: number): void {
+    if (lane.hold !== FREE || !this.#isInline) return this.#makeRoom(lane, sequence, now);
+    this.#restTimer();
+    lane.flush();
+    if (this.#state !== OPEN) this.#counters.drop(1, 'failure');
+    else if (!this.#push(lane, sequence, now)) this.#makeRoom(lane, sequence, now);
+    this.#emit();
   }
 
-  #makeRoom(sequence: number, now: number): void {
+  #makeRoom(lane: Lane, sequence: number, now: number): void {
     const { overflow, highWaterMark, highWaterMarkBytes } = this.#options;
     if (overflow === 'error') {
       this.#counters.drop(1, 'overflow');
       const limits = `highWaterMark ${highWaterMark}, highWaterMarkBytes ${highWaterMarkBytes}`;
       this.abort(new SendmmsgError(`The queue is full (${limits})`, { code: 'ENOBUFS', errno: ENOBUFS }));
-    } else if (overflow === 'drop-newest' || this.#hold === IN_FLIGHT) {
-      this.#counters.drop(1, 'overflow'); // what is in flight can no longer be taken back
-    } else {
-      do {
-        this.#ring.release(1);
-        this.#counters.drop(1, 'overflow');
-      } while (!this.#push(sequence, now));
+      return;
     }
+    do {
+      const oldest = overflow === 'drop-oldest' ? this.#oldestRing() : undefined;
+      oldest?.release(1);
+      this.#counters.drop(1, 'overflow');
+      if (oldest === undefined) return; // this one gives way: what is in flight can no longer be taken back
+    } while (!this.#push(lane, sequence, now));
+  }
+
+  /** The ring with the oldest datagram that can be dropped. */
+  #oldestRing(): MmsgRing | undefined {
+    let oldest: MmsgRing | undefined;
+    for (const { ring, hold } of this.#lanes) {
+      if (hold === IN_FLIGHT || ring.datagrams === 0) continue;
+      if (oldest === undefined || ring.headSequence() < oldest.headSequence()) oldest = ring;
+    }
+    return oldest;
+  }
+
+  /** Flushes if enough is queued, else sees to it that the timer is armed. */
+  #trigger(): void {
+    if (this.#timer === SOON || this.#state !== OPEN) return;
+    const lanes = this.#lanes;
+    if (lanes.length === 1 && lanes[0]!.hold !== FREE) return;
+    const { queued, queuedBytes } = this.#counters;
+    if (queued >= this.#flushAt || queuedBytes >= this.#flushAtBytes) this.#flushOrSoon();
+    else if (this.#timer === NONE) this.#armFlush();
   }
 
   /** A trigger fired: flush, or, inside an observer's call-out, at the end of this turn, so that no echo can spin. */
   #flushOrSoon(): void {
-    if (!this.#isEmitting) return this.#flush();
-    this.#rest();
+    if (!this.#isEmitting) return this.#flush(FREE);
+    if (!this.#lanes.some(({ hold }) => hold === FREE)) return;
+    this.#restTimer();
     this.#arm(SOON, 0);
   }
 
-  #flush(collected?: BatchReport[]): void {
-    this.#rest();
-    if (this.#transport.sendmmsg === null) this.#launch();
-    else this.#settle(this.#runLoop());
+  /** Flushes the lanes that wait for nothing, or for nothing more than `hold`. */
+  #flush(hold: number, collected?: BatchReport[]): void {
+    this.#restTimer();
+    for (const lane of this.#lanes) {
+      if (lane.hold <= hold && (lane.ring.slots > 0 || lane.hold > FREE)) lane.flush();
+      if (this.#failure !== null) break;
+    }
     this.#emit(collected);
   }
 
-  #runLoop(budget?: number): Verdict {
-    if (this.#isTimed) this.#dropAged();
-    return this.#loop.run(budget);
-  }
-
-  /** Where sending cannot be done inline: hand over a span and go on when the answer is there. */
-  #launch(): void {
-    if (this.#isTimed) this.#dropAged();
-    if (this.#ring.slots === 0) return;
-    const vlen = this.#loop.ask();
-    this.#hold = IN_FLIGHT;
-    this.#transport.sendmmsgLater(this.#ring, vlen, (answer) => this.#land(this.#loop.settle(vlen, answer)));
-  }
-
-  /** What was handed over has been answered. */
-  #land(verdict: Verdict): void {
-    this.#hold = IDLE;
+  /** What was in flight has been answered. */
+  #land(lane: Lane, verdict: Verdict): void {
     if (this.#state === CLOSED) return this.#dropQueued('teardown');
     // Of an error's last flush and of a drain, all that goes without waiting still goes.
     if (verdict === 'again' && this.#givenUpAs !== 'drainTimeout') {
-      this.#launch();
+      lane.flush();
       // A source that is never quite caught up with is told of its datagrams, too.
-      if (this.#loop.syscalls >= this.#flushAt) this.#emit();
+      if (lane.loop.sent >= this.#flushAt) this.#emit();
       return;
     }
     if (this.#givenUpAs !== null) return this.#giveUpAs(this.#givenUpAs);
-    this.#settle(verdict);
+    lane.settle(verdict);
     this.#emit();
   }
 
-  /** Waits for what the loop wants. */
-  #settle(verdict: Verdict): void {
-    if (this.#loop.sent > 0) {
-      this.#falseWakes = 0;
-      this.#blockedMs = 1;
-    }
-    switch (verdict) {
-      case 'again':
-      case 'drained':
-        return;
-      case 'yield':
-        return this.#arm(SOON, 0);
-      case 'backoff':
-        return this.#arm(HELD, this.#loop.backoffMs);
-      case 'blocked':
-        return this.#waitWritable();
-      case 'fatal':
-        return this.#die(this.#loop.fatalError);
-    }
-  }
-
-  #waitWritable(): void {
-    if (this.#falseWakes++ < FALSE_WAKES) {
-      const stop = this.#transport.waitWritable(() => this.#resume());
-      if (stop !== null) {
-        this.#hold = BLOCKED;
-        this.#disarm = stop;
-        return;
-      }
-    }
-    this.#arm(BLOCKED, this.#blockedMs);
-    this.#blockedMs = Math.min(this.#blockedMs * 2, MAX_BLOCKED_MS);
-  }
-
   #armFlush(): void {
-    if (this.#state === OPEN && (this.#ring.datagrams > 0 || this.#counters.hasNews)) {
-      this.#arm(TIMER, this.#options.flushAfterMs);
-    }
+    if (this.#state !== OPEN) return;
+    const hasNews = this.#counters.hasNews;
+    if (!this.#lanes.some(({ hold, ring }) => hold === FREE && (hasNews || ring.datagrams > 0))) return;
+    this.#arm(TIMER, this.#options.flushAfterMs);
   }
 
-  #arm(hold: number, ms: number): void {
-    this.#hold = hold;
-    this.#disarm = this.#clock.after(ms, () => this.#resume());
+  #arm(timer: number, ms: number): void {
+    this.#timer = timer;
+    this.#disarm = this.#clock.after(ms, () => {
+      this.#disarm = null;
+      this.#flush(FREE);
+    });
   }
 
-  #resume(): void {
-    this.#disarm = null;
-    this.#flush();
-  }
-
-  /** Waits for nothing any more. */
-  #rest(): void {
+  #restTimer(): void {
     this.#disarm?.();
     this.#disarm = null;
-    if (this.#hold !== IN_FLIGHT) this.#hold = IDLE;
+    this.#timer = NONE;
   }
 
   /** Tells the observer what has happened, and then looks at what it has done in turn. */
@@ -415,7 +480,7 @@ export class BatchSender {
     this.#isEmitting = false;
     if (this.#readyWaiters.length > 0 && this.#isHalfEmpty) this.#wakeReady();
     if (this.#finishIfDrained()) return;
-    if (this.#hold === IDLE) this.#armFlush();
+    if (this.#timer === NONE) this.#armFlush();
   }
 
   #report(collected?: BatchReport[]): void {
@@ -425,10 +490,10 @@ export class BatchSender {
     if (this.#state !== CLOSED) callOut(() => this.#observer.next?.(report));
   }
 
-  #dropAged(): void {
-    const ring = this.#ring;
-    const oldest = this.#clock.now() - this.#options.maxAgeMs;
-    while (ring.datagrams > 0 && ring.headQueuedAt() < oldest) {
+  #dropAged(ring: MmsgRing): void {
+    // Queued in whole milliseconds, so up to one later than it says: none is dropped before its time.
+    const oldest = this.#clock.now() - this.#options.maxAgeMs - 1;
+    while (ring.datagrams > 0 && ring.headQueuedAt() <= oldest) {
       ring.release(1);
       this.#counters.drop(1, 'age');
     }
@@ -437,24 +502,22 @@ export class BatchSender {
   /** Drops all that is queued, and ends; what is in flight is waited for first. */
   #giveUpAs(reason: DropReason): void {
     this.#givenUpAs = reason;
-    if (this.#hold === IN_FLIGHT) return;
     this.#dropQueued(reason);
     this.#finishIfDrained();
   }
 
   #dropQueued(reason: DropReason): void {
-    if (this.#hold === IN_FLIGHT) return;
-    const { datagrams } = this.#ring;
-    if (datagrams > 0) {
-      this.#ring.release(datagrams);
-      this.#counters.drop(datagrams, reason);
+    for (const { ring, hold } of this.#lanes) {
+      if (hold === IN_FLIGHT) continue;
+      this.#counters.drop(ring.datagrams, reason);
+      ring.release(ring.datagrams);
     }
-    if (reason === 'teardown') this.#counters.publishClose();
+    if (reason === 'teardown' && this.#counters.queued === 0) this.#counters.publishClose();
   }
 
   #onTransportClosed(): void {
-    if (this.#state === CLOSED || (this.#ring.datagrams === 0 && this.#state === OPEN)) return;
-    if (this.#hold !== IN_FLIGHT) this.#flush(); // its answer is EBADF
+    if (this.#state === CLOSED || (this.#counters.queued === 0 && this.#state === OPEN)) return;
+    this.#flush(HELD); // the answer is EBADF
   }
 
   #die(error: unknown): void {
@@ -465,15 +528,14 @@ export class BatchSender {
 
   /** Ends, if closing and nothing is left to wait for (an emission under way does it when it is done). */
   #finishIfDrained(): boolean {
-    if (this.#state !== CLOSING || this.#isEmitting || this.#hold === IN_FLIGHT || this.#ring.datagrams > 0)
-      return false;
+    if (this.#state !== CLOSING || this.#isEmitting || this.#counters.queued > 0) return false;
     this.#finish();
     return true;
   }
 
   #finish(): void {
     if (this.#state === CLOSED) return;
-    this.#rest();
+    this.#restTimer();
     if (this.#counters.hasNews && !this.#isEmitting) {
       this.#isEmitting = true;
       this.#report();
@@ -490,7 +552,8 @@ export class BatchSender {
 
   /** Lets go of every timer, poll and listener. */
   #release(): void {
-    this.#rest();
+    this.#restTimer();
+    for (const lane of this.#lanes) lane.rest();
     this.#disarmDrain?.();
     this.#disarmDrain = null;
     this.#leaveTransport();

@@ -9,7 +9,7 @@ import { AF_UNIX } from './abi.ts';
 import { type Datagram, type DatagramLike, Endpoint, type RejectedDatagram, type Sockaddr } from './datagram.ts';
 import { EAFNOSUPPORT, EDESTADDRREQ } from './errno.ts';
 import { argumentTypeError, argumentValueError, SendmmsgError, systemError } from './errors.ts';
-import { checkedPort, sockaddrOfAddress, sockaddrOfPath } from './sockaddr.ts';
+import { checkedPort, describeName, sockaddrBytes, sockaddrOfAddress, sockaddrOfPath } from './sockaddr.ts';
 
 const { isDataView, isUint8Array } = types;
 // The engine's own getters: a view's own property named byteLength must not decide what memory is sent.
@@ -30,12 +30,16 @@ export const PARTS = 2;
 /** The part of a rejection that tells which datagram it was. */
 export type DatagramIdentity = Pick<RejectedDatagram, 'address' | 'port' | 'path' | 'payload'>;
 
+type DatagramFields = Partial<Record<keyof Datagram, unknown>>;
+
 export class DatagramReader {
   /** {@link TEXT}, {@link BYTES} or {@link PARTS}: which of the next three is meant. */
   kind: number = BYTES;
   text: string = '';
   bytes: Uint8Array = NO_BYTES;
   parts: readonly (string | Uint8Array)[] = NO_PARTS;
+  /** Whether the payload goes to several destinations, one after another. */
+  isShared: boolean = false;
   /** Bytes; of a text only the upper bound: it is counted as it is written. */
   byteLength: number = 0;
   /** Where to; `null` on a connected socket. */
@@ -44,14 +48,10 @@ export class DatagramReader {
 
   readonly #family: number;
   readonly #isConnected: boolean;
-  // The address seen last, for the commonest case: the same destination again.
-  #lastAddress = '';
-  #lastSockaddr: Sockaddr | null = null;
-  // What was emitted, as read, to say which datagram was rejected.
-  #payload: unknown;
-  #address: unknown;
-  #port: unknown;
-  #path: unknown;
+  /** The address or endpoint that `sockaddr` came from, for the commonest case: the same destination again. */
+  #last: unknown;
+  /** What was emitted, where it was refused. */
+  #refused: DatagramFields | null = null;
 
   /** @param family - AF_INET, AF_INET6 or AF_UNIX */
   constructor(family: number, isConnected: boolean) {
@@ -61,73 +61,99 @@ export class DatagramReader {
 
   /** Takes a snapshot. Throws SendmmsgError if the datagram cannot be sent on this socket. */
   read(datagram: DatagramLike): void {
-    if (typeof datagram === 'string' || isUint8Array(datagram)) {
-      this.#payload = datagram;
-      this.#address = this.#port = this.#path = undefined;
-      if (!this.#isConnected) throw systemError(EDESTADDRREQ, 'sendmmsg');
-      this.sockaddr = null;
-      this.#readPayload(datagram);
-      return;
-    }
-    let payload: unknown;
+    let payload: unknown = datagram;
     let address: unknown;
     let port: unknown;
     let path: unknown;
     let to: unknown;
-    try {
-      if (
-        typeof datagram !== 'object' ||
-        datagram === null ||
-        ArrayBuffer.isView(datagram) ||
-        Array.isArray(datagram)
-      ) {
-        payload = datagram;
-      } else {
-        ({ payload, address, port, path, to } = datagram as Partial<Record<keyof Datagram, unknown>>);
+    if (typeof datagram === 'object' && datagram !== null && !ArrayBuffer.isView(datagram)) {
+      try {
+        if (!Array.isArray(datagram)) ({ payload, address, port, path, to } = datagram as DatagramFields);
+        if (Array.isArray(payload)) payload = snapshotList(payload);
+      } catch (cause) {
+        this.#refused = { address, port, path };
+        if (cause instanceof SendmmsgError) throw cause;
+        throw argumentValueError('datagram', 'could not be read', datagram, cause);
       }
-      if (Array.isArray(payload)) payload = snapshotList(payload);
-    } catch (cause) {
-      this.#payload = undefined;
-      this.#address = address;
-      this.#port = port;
-      this.#path = path;
-      if (cause instanceof SendmmsgError) throw cause;
-      throw argumentValueError('datagram', 'could not be read', datagram, cause);
     }
     // From here on no user code runs.
-    this.#payload = payload;
-    this.#address = address;
-    this.#port = port;
-    this.#path = path;
-    this.#readPayload(payload);
-    this.#readDestination(address, port, path, to);
+    try {
+      this.#readPayload(payload);
+      this.#readDestination(address, port, path, to);
+    } catch (error) {
+      this.#refused = { payload, address, port, path, to };
+      throw error;
+    }
   }
 
-  /** Which datagram was read last, with a copy of its bytes as far as they can be read. */
+  /** Takes a snapshot of a payload that goes to many: {@link readPeer} then says where to. */
+  readShared(payload: unknown): void {
+    let parts = payload;
+    this.#refused = {};
+    if (Array.isArray(payload)) parts = snapshotList(payload);
+    this.#refused = { payload: parts };
+    this.#readPayload(parts);
+    this.isShared = true;
+  }
+
+  /** The next destination of a shared payload. */
+  readPeer(to: unknown): void {
+    try {
+      if (to === undefined) throw argumentTypeError('"to"', 'made by endpoint()', to);
+      this.#readDestination(undefined, undefined, undefined, to);
+    } catch (error) {
+      this.#refused = { ...this.#parsed(), to };
+      throw error;
+    }
+  }
+
+  /** The length in bytes; of a text, counted. */
+  exactLength(): number {
+    if (this.kind === TEXT) this.byteLength = Buffer.byteLength(this.text);
+    return this.byteLength;
+  }
+
+  /** Which datagram was refused last, with a copy of its bytes as far as they can be read. */
   identify(): DatagramIdentity {
+    const { payload, to, ...given } = this.#refused ?? this.#parsed();
+    const { address, port, path } = to instanceof Endpoint ? { ...to, path: undefined } : given;
+    this.#refused = null;
     return {
-      ...(typeof this.#address === 'string' && { address: this.#address }),
-      ...(typeof this.#port === 'number' && { port: this.#port }),
-      ...(typeof this.#path === 'string' && { path: this.#path }),
-      payload: copyOf(this.#payload),
+      ...(typeof address === 'string' && { address }),
+      ...(typeof port === 'number' && { port }),
+      ...(typeof path === 'string' && { path }),
+      payload: copyOf(payload),
     };
   }
 
   /** Lets go of the user's buffers. */
   clear(): void {
+    this.isShared = false;
     this.text = '';
     this.bytes = NO_BYTES;
     this.parts = NO_PARTS;
-    this.#payload = undefined;
+    this.#refused = null;
+  }
+
+  /** What was read, where the ring refused it. */
+  #parsed(): DatagramFields {
+    const { kind, sockaddr, port } = this;
+    return {
+      payload: kind === TEXT ? this.text : kind === BYTES ? this.bytes : this.parts,
+      ...(sockaddr !== null && describeName(sockaddrBytes({ sockaddr, port }))),
+    };
   }
 
   #readDestination(address: unknown, port: unknown, path: unknown, to: unknown): void {
-    // The commonest case first: an address and a port, the same address as before.
-    if (this.#lastSockaddr !== null && address === this.#lastAddress && to === undefined && path === undefined) {
-      this.sockaddr = this.#lastSockaddr;
-      this.port = checkedPort(port);
+    // The commonest cases first: where the datagram before went.
+    if (to !== undefined && to === this.#last && address === undefined && port === undefined && path === undefined) {
       return;
     }
+    if (address !== undefined && address === this.#last && to === undefined && path === undefined) {
+      if (port !== this.port) this.port = checkedPort(port);
+      return;
+    }
+    this.#last = undefined;
     const isBare = address === undefined && port === undefined && path === undefined && to === undefined;
     if (this.#isConnected) {
       if (!isBare) throw new SendmmsgError('Already connected', { code: 'ERR_SOCKET_DGRAM_IS_CONNECTED' });
@@ -150,10 +176,7 @@ export class DatagramReader {
       this.port = checkedPort(port);
       this.#checkFamily(sockaddr, address as string, this.port);
       this.sockaddr = sockaddr;
-      if (!(address as string).includes('%')) {
-        this.#lastAddress = address as string;
-        this.#lastSockaddr = sockaddr;
-      }
+      if (!(address as string).includes('%')) this.#last = address;
     }
   }
 
@@ -162,11 +185,10 @@ export class DatagramReader {
     if (sockaddr === undefined) throw argumentTypeError('"to"', 'made by endpoint()', to);
     if (!isAlone) throw argumentValueError('"to"', 'cannot be combined with "address", "port" or "path"', to);
     const { address, port } = to as Endpoint;
-    this.#address = address;
-    this.#port = port;
     this.#checkFamily(sockaddr, address, port);
     this.sockaddr = sockaddr;
     this.port = port;
+    this.#last = to;
   }
 
   #checkFamily(sockaddr: Sockaddr, address: string, port: number): void {

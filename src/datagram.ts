@@ -63,6 +63,8 @@ export interface Sockaddr {
   readonly length: number;
   /** The struct as native 32-bit words; for IP the port is left 0 and filled in when written. */
   readonly words: Uint32Array;
+  /** A number that spreads destinations over lanes; equal for equal addresses. */
+  readonly hash: number;
 }
 
 /**

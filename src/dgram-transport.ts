@@ -8,6 +8,7 @@ import { createSocket, type Socket } from 'node:dgram';
 import { isIPv6 } from 'node:net';
 import { AF_INET, AF_INET6, IOV_BASE, IOV_LEN, MSG_IOV } from './abi.ts';
 import { EBADF, EIO, errnoOf } from './errno.ts';
+import { GsoLatch } from './gso.ts';
 import { type Arena, allocateDetached } from './libc.ts';
 import type { MmsgRing } from './mmsg-ring.ts';
 import { decodeSockaddr } from './sockaddr.ts';
@@ -30,6 +31,8 @@ export class DgramTransport implements Transport {
   readonly backend = 'node:dgram';
   readonly family: number;
   readonly isConnected: boolean;
+  readonly supportsGso = false;
+  readonly latch: GsoLatch = new GsoLatch();
   readonly sendmmsg = null;
   readonly socket: Socket;
   #isClosed = false;

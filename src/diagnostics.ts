@@ -2,10 +2,11 @@
  * What a sender has done since it was made: counters, their public snapshot, and the diagnostics channels.
  */
 import { channel } from 'node:diagnostics_channel';
-import type { BatchReport } from './datagram.ts';
+import type { BatchReport, RejectedDatagram } from './datagram.ts';
 import type { FlushLoop } from './flush.ts';
-import type { MmsgRing } from './mmsg-ring.ts';
-import type { Backend } from './transport.ts';
+import type { GsoLatch } from './gso.ts';
+import type { Lane } from './lane.ts';
+import type { Backend, Transport } from './transport.ts';
 
 /** Why a datagram that was accepted was neither sent nor rejected. */
 export type DropReason = 'overflow' | 'age' | 'drainTimeout' | 'teardown' | 'failure';
@@ -57,6 +58,30 @@ export interface SenderStats {
   readonly backoffs: number;
   /** Errors that came in late, for an earlier datagram (ICMP); that datagram counts as sent. */
   readonly pendingErrors: number;
+  /** UDP GSO: what went out in segmented messages, and where it is latched off because the kernel refused it. */
+  readonly gso: GsoStats;
+}
+
+/**
+ * How UDP GSO fares on a socket.
+ *
+ * @example
+ * ```ts
+ * import { BatchSender, DatagramSocket } from 'rx-sendmmsg';
+ * const { state, destinationsOff } = new BatchSender(DatagramSocket.open()).stats.gso;
+ * console.log(state, destinationsOff); // on 0
+ * ```
+ * @see {@link https://man7.org/linux/man-pages/man7/udp.7.html | udp(7), UDP_SEGMENT}
+ */
+export interface GsoStats {
+  /** `'off'`: not used here; `'latched'`: refused for this socket (EIO), to be tried again after a minute. */
+  readonly state: 'on' | 'off' | 'latched';
+  /** Destinations for which it was refused (segments over the MTU), to be tried again after a minute. */
+  readonly destinationsOff: number;
+  /** Segmented `mmsghdr`s taken. */
+  readonly messages: number;
+  /** Datagrams that they held. */
+  readonly segments: number;
 }
 
 /** Published once for each report, with `{ report, stats }`; see {@link BatchReport} and {@link SenderStats}. */
@@ -64,6 +89,7 @@ export const REPORT_CHANNEL = 'rx-sendmmsg:report';
 /** Published when a sender has ended, with `{ stats }`: what was queued at an unsubscribe is in `droppedBy.teardown`. */
 export const CLOSE_CHANNEL = 'rx-sendmmsg:close';
 
+const NONE_REJECTED: readonly RejectedDatagram[] = Object.freeze([]);
 const reportChannel = channel(REPORT_CHANNEL);
 const closeChannel = channel(CLOSE_CHANNEL);
 
@@ -76,14 +102,32 @@ export class SenderCounters {
   #syscalls = 0;
   #rejected = 0;
   #droppedInReport = 0;
+  /** Refused before they were queued, since the last report. */
+  #refused: RejectedDatagram[] = [];
   readonly #backend: Backend;
-  readonly #ring: MmsgRing;
-  readonly #loop: FlushLoop;
+  readonly #latch: GsoLatch;
+  readonly #usesGso: boolean;
+  readonly #lanes: readonly Lane[];
 
-  constructor(backend: Backend, ring: MmsgRing, loop: FlushLoop) {
-    this.#backend = backend;
-    this.#ring = ring;
-    this.#loop = loop;
+  constructor(transport: Transport, usesGso: boolean, lanes: readonly Lane[]) {
+    this.#backend = transport.backend;
+    this.#latch = transport.latch;
+    this.#usesGso = usesGso;
+    this.#lanes = lanes;
+  }
+
+  /** Datagrams queued, in all lanes. */
+  get queued(): number {
+    let sum = 0;
+    for (const { ring } of this.#lanes) sum += ring.datagrams;
+    return sum;
+  }
+
+  /** Payload bytes queued, in all lanes. */
+  get queuedBytes(): number {
+    let sum = 0;
+    for (const { ring } of this.#lanes) sum += ring.bytes;
+    return sum;
   }
 
   /** Books datagrams as dropped. */
@@ -92,51 +136,74 @@ export class SenderCounters {
     this.#droppedInReport += datagrams;
   }
 
+  /** Books a datagram as rejected before it was queued; returns how many of these wait to be told. */
+  refuse(datagram: RejectedDatagram): number {
+    return this.#refused.push(Object.freeze(datagram));
+  }
+
   /** Whether something happened that no report has told. */
   get hasNews(): boolean {
-    const loop = this.#loop;
-    return loop.sent > 0 || this.#droppedInReport > 0 || loop.rejected.length > 0;
+    if (this.#droppedInReport > 0 || this.#refused.length > 0) return true;
+    for (const { loop } of this.#lanes) if (loop.sent > 0 || loop.rejected.length > 0) return true;
+    return false;
   }
 
   /** The report of all since the last one. */
   takeReport(): BatchReport {
-    const loop = this.#loop;
+    let sent = 0;
+    let bytes = 0;
+    let syscalls = 0;
+    const rejected = this.#refused;
+    for (const { loop } of this.#lanes) {
+      sent += loop.sent;
+      bytes += loop.bytes;
+      syscalls += loop.syscalls;
+      if (loop.rejected.length > 0) rejected.push(...loop.rejected);
+      loop.reset();
+    }
     const report: BatchReport = Object.freeze({
-      sent: loop.sent,
-      bytes: loop.bytes,
-      syscalls: loop.syscalls,
-      requeued: this.#ring.datagrams,
+      sent,
+      bytes,
+      syscalls,
+      requeued: this.queued,
       dropped: this.#droppedInReport,
-      rejected: loop.takeRejected(),
+      rejected: rejected.length === 0 ? NONE_REJECTED : Object.freeze(rejected.sort((a, b) => a.sequence - b.sequence)),
     });
-    this.#sent += loop.sent;
-    this.#bytes += loop.bytes;
-    this.#syscalls += loop.syscalls;
-    this.#rejected += loop.rejected.length;
+    this.#sent += sent;
+    this.#bytes += bytes;
+    this.#syscalls += syscalls;
+    this.#rejected += rejected.length;
     this.#droppedInReport = 0;
-    loop.reset();
+    if (rejected.length > 0) this.#refused = [];
     if (reportChannel.hasSubscribers) reportChannel.publish({ report, stats: this.snapshot() });
     return report;
   }
 
   snapshot(): SenderStats {
-    const loop = this.#loop;
+    const loops = this.#lanes.map(({ loop }) => loop);
+    const sum = (value: (loop: FlushLoop) => number): number => loops.reduce((total, loop) => total + value(loop), 0);
     const { overflow, age, drainTimeout, teardown, failure } = this.droppedBy;
     return Object.freeze({
       backend: this.#backend,
       accepted: this.accepted,
-      sent: this.#sent + loop.sent,
-      rejected: this.#rejected + loop.rejected.length,
+      sent: this.#sent + sum((loop) => loop.sent),
+      rejected: this.#rejected + this.#refused.length + sum((loop) => loop.rejected.length),
       dropped: overflow + age + drainTimeout + teardown + failure,
       droppedBy: Object.freeze({ ...this.droppedBy }),
-      queued: this.#ring.datagrams,
-      queuedBytes: this.#ring.bytes,
-      bytes: this.#bytes + loop.bytes,
-      syscalls: this.#syscalls + loop.syscalls,
-      shortCounts: loop.shortCounts,
-      wouldBlocks: loop.wouldBlocks,
-      backoffs: loop.backoffs,
-      pendingErrors: loop.pendingErrors,
+      queued: this.queued,
+      queuedBytes: this.queuedBytes,
+      bytes: this.#bytes + sum((loop) => loop.bytes),
+      syscalls: this.#syscalls + sum((loop) => loop.syscalls),
+      shortCounts: sum((loop) => loop.shortCounts),
+      wouldBlocks: sum((loop) => loop.wouldBlocks),
+      backoffs: sum((loop) => loop.backoffs),
+      pendingErrors: sum((loop) => loop.pendingErrors),
+      gso: Object.freeze({
+        state: this.#usesGso ? (this.#latch.isSocketOff ? 'latched' : 'on') : 'off',
+        destinationsOff: this.#latch.destinationsOff,
+        messages: sum((loop) => loop.gsoMessages),
+        segments: sum((loop) => loop.gsoSegments),
+      }),
     });
   }
 

@@ -10,6 +10,7 @@
 import type { RejectedDatagram } from './datagram.ts';
 import { type Disposition, dispositionOf, EAGAIN } from './errno.ts';
 import { type SendmmsgError, systemError } from './errors.ts';
+import { GsoLatch } from './gso.ts';
 import type { MmsgRing } from './mmsg-ring.ts';
 import { describeName } from './sockaddr.ts';
 
@@ -19,6 +20,8 @@ export interface Wire {
   sendmmsg(ring: MmsgRing, vlen: number): number;
   /** Reads and clears the socket's pending error (SO_ERROR): a positive errno, or 0. */
   takeError(): number;
+  /** Milliseconds of a monotonic clock; asked only when GSO was refused. */
+  now(): number;
 }
 
 /** What the loop wants next. */
@@ -46,8 +49,6 @@ const SINGLES_BEFORE_PROBE = 8;
 /** Calls in one run of the loop; the rest waits for the next turn, so that a failing socket cannot hold the event loop. */
 export const CALLS_PER_RUN = 1024;
 
-const NONE_REJECTED: readonly RejectedDatagram[] = Object.freeze([]);
-
 export class FlushLoop {
   /** Datagrams taken, since `reset`. */
   sent: number = 0;
@@ -68,8 +69,16 @@ export class FlushLoop {
   /** Why the verdict was `fatal`. */
   fatalError: SendmmsgError | null = null;
 
+  /** Segmented `mmsghdr`s taken, ever. */
+  gsoMessages: number = 0;
+  /** Datagrams that went out in them, ever. */
+  gsoSegments: number = 0;
+
   readonly #ring: MmsgRing;
   readonly #wire: Wire;
+  readonly #latch: GsoLatch;
+  /** Why the spilled head was refused; 0 once its first datagram has passed plainly, and the latch knows. */
+  #refusal = 0;
   // What the datagram at the head has been through, by its sequence: whoever moves the head need not tell.
   #troubled = -1;
   #backoffsOfHead = 0;
@@ -78,9 +87,10 @@ export class FlushLoop {
   #isStarved = false;
   #singles = 0;
 
-  constructor(ring: MmsgRing, wire: Wire) {
+  constructor(ring: MmsgRing, wire: Wire, latch: GsoLatch = new GsoLatch()) {
     this.#ring = ring;
     this.#wire = wire;
+    this.#latch = latch;
   }
 
   /** Forgets the counts of the last report. */
@@ -89,12 +99,6 @@ export class FlushLoop {
     this.bytes = 0;
     this.syscalls = 0;
     if (this.rejected.length > 0) this.rejected = [];
-  }
-
-  /** The rejections since `reset`, in the order of the input, frozen. */
-  takeRejected(): readonly RejectedDatagram[] {
-    if (this.rejected.length === 0) return NONE_REJECTED;
-    return Object.freeze(this.rejected.slice().sort((a, b) => a.sequence - b.sequence));
   }
 
   /** Calls until there is nothing to send, or something to wait for. */
@@ -109,8 +113,13 @@ export class FlushLoop {
     return 'drained';
   }
 
-  /** How many slots to hand over next. */
+  /** How many messages to hand over next. */
   ask(): number {
+    const ring = this.#ring;
+    // What was segmented before the latch fell would only be refused once more.
+    if (!this.#latch.isOpen && ring.isHeadSegmented() && !this.#latch.allows(ring.headSockaddr(), ring.headSize())) {
+      ring.spillHead();
+    }
     // One datagram alone leaves its ICMP error readable; in a batch the second one would take and lose it.
     return this.#singles === SINGLES_BEFORE_PROBE ? Math.min(this.#ring.span(), 1) : this.#ring.span();
   }
@@ -142,6 +151,9 @@ export class FlushLoop {
         this.#hasRetriedHead = true;
         return 'again';
       case 'segmentationRefused':
+        this.#refusal = errno;
+        this.#ring.spillHead();
+        return 'again';
       case 'rejectDatagram':
         return this.#rejectHead(errno);
       case 'fatal':
@@ -159,6 +171,15 @@ export class FlushLoop {
     const ring = this.#ring;
     const bytesBefore = ring.bytes;
     const datagrams = ring.datagramsIn(taken);
+    if (this.#refusal > 0) {
+      this.#latch.refuse(this.#refusal, ring.headSockaddr(), ring.headSize(), this.#wire.now());
+      this.#refusal = 0;
+    }
+    if (datagrams > taken) {
+      const plain = ring.unsegmentedIn(taken);
+      this.gsoMessages += taken - plain;
+      this.gsoSegments += datagrams - plain;
+    }
     ring.release(datagrams);
     this.sent += datagrams;
     this.bytes += bytesBefore - ring.bytes;
@@ -187,6 +208,7 @@ export class FlushLoop {
       }),
     );
     ring.release(1);
+    this.#refusal = 0; // plainly refused, too: no fault of GSO
     return ring.slots > 0 ? 'again' : 'drained';
   }
 

@@ -104,12 +104,16 @@ function remember(cache: Map<string, Sockaddr>, key: string, sockaddr: Sockaddr)
   return sockaddr;
 }
 
+function newSockaddr(family: number, length: number, words: Uint32Array): Sockaddr {
+  return { family, length, words, hash: words.reduce((hash, word) => Math.imul(hash ^ word, 0x9e3779b1), 0) };
+}
+
 function parseAddress(address: string): Sockaddr {
   if (isIPv4(address)) {
     const bytes = new Uint8Array(SOCKADDR_IN_SIZE);
     bytes[0] = AF_INET;
     bytes.set(address.split('.').map(Number), 4);
-    return { family: AF_INET, length: SOCKADDR_IN_SIZE, words: new Uint32Array(bytes.buffer) };
+    return newSockaddr(AF_INET, SOCKADDR_IN_SIZE, new Uint32Array(bytes.buffer));
   }
   // Looked at apart: isIPv6 knows fewer letters than the name of an interface may have ('br_lan').
   const percent = address.indexOf('%');
@@ -120,7 +124,7 @@ function parseAddress(address: string): Sockaddr {
   bytes.set(parseIPv6(literal), 8);
   const words = new Uint32Array(bytes.buffer);
   if (percent >= 0) words[6] = zoneIndex(address.slice(percent + 1), address);
-  return { family: AF_INET6, length: SOCKADDR_IN6_SIZE, words };
+  return newSockaddr(AF_INET6, SOCKADDR_IN6_SIZE, words);
 }
 
 /** The 16 bytes of an address that `net.isIPv6` accepted, RFC 4291 section 2.2. */
@@ -190,7 +194,7 @@ function encodePath(path: string): Sockaddr {
   bytes[0] = AF_UNIX;
   bytes.write(path, 2);
   const words = new Uint32Array(new Uint8Array(bytes).buffer);
-  return { family: AF_UNIX, length: 2 + size + (isAbstract ? 0 : 1), words };
+  return newSockaddr(AF_UNIX, 2 + size + (isAbstract ? 0 : 1), words);
 }
 
 function invalidAddress(address: string): SendmmsgError {

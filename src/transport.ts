@@ -4,8 +4,9 @@
  * A transport owns its descriptor. Every call checks `isClosed` first, and closing waits for calls on the thread pool, so
  * that no number is used after the kernel may have given it to someone else's file.
  */
-import { AF_UNIX, MSG_DONTWAIT, MSG_NOSIGNAL, SO_ERROR, SOL_SOCKET } from './abi.ts';
+import { AF_UNIX, MSG_DONTWAIT, MSG_NOSIGNAL, SO_ERROR, SOL_SOCKET, SOL_UDP, UDP_SEGMENT } from './abi.ts';
 import { EBADF } from './errno.ts';
+import { GsoLatch } from './gso.ts';
 import type { Arena, Libc, NativeBackend } from './libc.ts';
 import type { MmsgRing } from './mmsg-ring.ts';
 import { pollWritable, type StopPolling } from './writable-poller.ts';
@@ -20,6 +21,10 @@ export interface Transport {
   readonly family: number;
   readonly isConnected: boolean;
   readonly isClosed: boolean;
+  /** Whether the kernel knows UDP_SEGMENT for this socket. */
+  readonly supportsGso: boolean;
+  /** Where GSO was refused, for all senders of this socket. */
+  readonly latch: GsoLatch;
   /** Memory that this transport can send from. */
   allocate(bytes: number): Arena;
   /** Sends the first `vlen` slots without blocking: the number taken, or `-errno`. `null` where it cannot be done inline. */
@@ -39,6 +44,8 @@ export class NativeTransport implements Transport {
   readonly backend: NativeBackend;
   readonly family: number;
   readonly isConnected: boolean;
+  readonly supportsGso: boolean;
+  readonly latch: GsoLatch = new GsoLatch();
   readonly libc: Libc;
   readonly sendmmsg: (ring: MmsgRing, vlen: number) => number;
   #fd: number;
@@ -52,6 +59,9 @@ export class NativeTransport implements Transport {
     this.#fd = fd;
     this.family = family;
     this.isConnected = isConnected;
+    // Asking is not setting. An older kernel would ignore the control message and send a run as one datagram; so would
+    // a unix socket. Where the option is set already, the datagrams are cut by whoever set it.
+    this.supportsGso = family !== AF_UNIX && libc.getsockopt(fd, SOL_UDP, UDP_SEGMENT) === 0;
     this.sendmmsg = (ring, vlen) => this.sendmmsgWith(ring, vlen, 0);
   }
 

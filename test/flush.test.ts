@@ -47,7 +47,7 @@ describe.each([64, 1024])('a kernel that takes %i datagrams a call', (chunk) => 
     const { loop, kernel, ring } = flushFixture(count, refusing(bad, EMSGSIZE, chunk));
     expect(loop.run()).toBe('drained');
     expect(kernel.taken).toEqual(range(count, bad));
-    expect(loop.takeRejected().map(({ sequence }) => sequence)).toEqual(bad);
+    expect(loop.rejected.map(({ sequence }) => sequence)).toEqual(bad);
     expect(loop.sent).toBe(count - bad.length);
     expect(ring.datagrams).toBe(0);
     expect(kernel.calls.length).toBeLessThanOrEqual(count / chunk + 2 * bad.length + 1);
@@ -58,7 +58,7 @@ describe('what an errno means', () => {
   it('a refused datagram is one rejection, with its bytes, its place and the errno as Node spells it', () => {
     const { loop } = flushFixture(3, refusing([1], EPERM));
     expect(loop.run()).toBe('drained');
-    const [rejection, ...others] = loop.takeRejected();
+    const [rejection, ...others] = loop.rejected;
     expect(others).toEqual([]);
     expect(rejection).toMatchObject({ sequence: 1, error: { code: 'EPERM', errno: 1, syscall: 'sendmmsg' } });
     expect(Buffer.from(rejection!.payload).toString()).toBe('1');
@@ -105,7 +105,7 @@ describe('what an errno means', () => {
       expect(verdict).toBe('drained');
       expect(waits).toEqual([1, 2, 4, 8, 16, 32, 64, 100, 100, 100, 100, 100, 100, 100]);
       expect(kernel.taken).toEqual([2]);
-      expect(loop.takeRejected().map(({ sequence, error }) => [sequence, error.code])).toEqual([
+      expect(loop.rejected.map(({ sequence, error }) => [sequence, error.code])).toEqual([
         [0, code],
         [1, code],
       ]);
@@ -140,7 +140,7 @@ describe('what an errno means', () => {
     const { loop, kernel } = flushFixture(3, refusing([1], errno));
     expect(loop.run()).toBe('drained');
     expect(kernel.taken).toEqual([0, 2]);
-    expect(loop.takeRejected().map(({ sequence }) => sequence)).toEqual([1]);
+    expect(loop.rejected.map(({ sequence }) => sequence)).toEqual([1]);
     expect(kernel.calls.filter(({ head }) => head === 1)).toHaveLength(2);
   });
 
@@ -148,7 +148,7 @@ describe('what an errno means', () => {
     const { loop, kernel } = flushFixture(3, refusing([1], 75));
     expect(loop.run()).toBe('drained');
     expect(kernel.taken).toEqual([0, 2]);
-    expect(loop.takeRejected()[0]!.error.code).toBe('EOVERFLOW');
+    expect(loop.rejected[0]!.error.code).toBe('EOVERFLOW');
   });
 
   it.each([
@@ -205,6 +205,6 @@ describe('bounds', () => {
     loop.run();
     loop.reset();
     expect(loop).toMatchObject({ sent: 0, bytes: 0, syscalls: 0, rejected: [], shortCounts: 1 });
-    expect(loop.takeRejected()).toEqual([]);
+    expect(loop.rejected).toEqual([]);
   });
 });

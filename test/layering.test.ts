@@ -8,10 +8,10 @@ const ROOT = fileURLToPath(new URL('..', import.meta.url));
 /** Which layer a file belongs to. A new file has to be given one. */
 const LEVELS: readonly (readonly RegExp[])[] = [
   [/^src\/(datagram|errors|errno|abi|clock)\.ts$/],
-  [/^src\/(sockaddr|cmsg|libc|writable-poller|datagram-reader|batch-options)\.ts$/],
+  [/^src\/(sockaddr|cmsg|libc|writable-poller|datagram-reader|batch-options|gso)\.ts$/],
   [/^src\/(mmsg-ring|datagram-socket|socket-options|transport|dgram-transport)\.ts$/],
   [/^src\/(flush|mmsg-receiver)\.ts$/],
-  [/^src\/(batch-sender|diagnostics)\.ts$/],
+  [/^src\/(batch-sender|lane|diagnostics)\.ts$/],
   [/^operators\/(rxjs|ix)\/[a-z-]+\.ts$/, /^src\/streams\.ts$/],
   [/^src\/index\.ts$/, /^src\/cli\/[a-z-]+\.ts$/],
 ];

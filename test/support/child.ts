@@ -45,7 +45,9 @@ export function childScript(name: string): string {
 export function run(command: readonly string[], options: { timeoutMs?: number } = {}): Promise<ChildResult> {
   const [file, ...args] = command;
   const started = performance.now();
-  const child = spawn(file!, args, { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, NODE_OPTIONS: '' } });
+  // One thread in the pool: strace counts the calls of each thread by itself.
+  const env = { ...process.env, NODE_OPTIONS: '', UV_THREADPOOL_SIZE: '1' };
+  const child = spawn(file!, args, { stdio: ['ignore', 'pipe', 'pipe'], env });
   const timer = setTimeout(() => child.kill('SIGKILL'), options.timeoutMs ?? 20_000);
   let stdout = '';
   let stderr = '';

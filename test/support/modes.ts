@@ -6,4 +6,9 @@ export interface Mode {
   readonly options: Partial<BatchOptions>;
 }
 
-export const MODES: readonly Mode[] = [{ name: 'plain', options: {} }];
+export const MODES: readonly Mode[] = [
+  { name: 'gso off', options: { gso: 'off' } },
+  { name: 'gso auto', options: { gso: 'auto' } },
+  { name: 'gso off, offload', options: { gso: 'off', offload: true } },
+  { name: 'gso auto, offload', options: { gso: 'auto', offload: true } },
+];

@@ -37,6 +37,10 @@ export class ScriptedKernel implements Wire {
     return answer;
   }
 
+  now(): number {
+    return 0;
+  }
+
   takeError(): number {
     this.errorsRead++;
     return this.pendingError;

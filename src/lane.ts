@@ -1,0 +1,133 @@
+/**
+ * A lane: one ring on its way to the kernel, the loop that flushes it, and the one thing that it waits for.
+ *
+ * A sender has one lane, or, on the thread pool, several, each with a flush in flight of its own; a destination always
+ * takes the same lane, so its order holds. What a lane does when it may go on again is its owner's business.
+ */
+import type { Clock, Disarm } from './clock.ts';
+import type { FlushLoop, Verdict } from './flush.ts';
+import type { MmsgRing } from './mmsg-ring.ts';
+import type { Transport } from './transport.ts';
+
+/** Free to flush at any time. */
+export const FREE = 0;
+/** The kernel is full: only when it is writable, or when told to. */
+export const BLOCKED = 1;
+/** The kernel is short of memory: not before the timer. */
+export const HELD = 2;
+/** Handed over, and not answered yet: nothing of it can be taken back. */
+export const IN_FLIGHT = 3;
+
+/** Wake-ups by POLLOUT without a datagram taken, after which a timer is trusted more. */
+const FALSE_WAKES = 2;
+const MAX_BLOCKED_MS = 64;
+
+/** Who is told when a lane has something to say. */
+export interface LaneOwner {
+  /** Datagrams may be dropped for their age first. */
+  beforeFlush(lane: Lane): void;
+  /** A wait is over: flush, and tell. */
+  onResume(lane: Lane): void;
+  /** What was in flight has been answered; `verdict` has not been acted upon. */
+  onLanded(lane: Lane, verdict: Verdict): void;
+  /** The budget of this turn is spent. */
+  onYield(): void;
+  /** The socket itself has failed. */
+  onFatal(error: unknown): void;
+}
+
+export class Lane {
+  readonly ring: MmsgRing;
+  readonly loop: FlushLoop;
+  /** What it waits for: {@link FREE}, {@link BLOCKED}, {@link HELD} or {@link IN_FLIGHT}. */
+  hold: number = FREE;
+  readonly #transport: Transport;
+  readonly #clock: Clock;
+  readonly #isInline: boolean;
+  readonly #owner: LaneOwner;
+  #disarm: Disarm | null = null;
+  #falseWakes = 0;
+  #blockedMs = 1;
+
+  constructor(
+    ring: MmsgRing,
+    loop: FlushLoop,
+    context: { transport: Transport; clock: Clock; isInline: boolean; owner: LaneOwner },
+  ) {
+    this.ring = ring;
+    this.loop = loop;
+    this.#transport = context.transport;
+    this.#clock = context.clock;
+    this.#isInline = context.isInline;
+    this.#owner = context.owner;
+  }
+
+  /** Sends what is queued as far as it goes; inline, or by handing over the first span. */
+  flush(budget?: number): void {
+    this.rest();
+    this.#owner.beforeFlush(this);
+    if (this.#isInline) this.settle(this.loop.run(budget));
+    else this.#launch();
+  }
+
+  /** Waits for what the loop wants. */
+  settle(verdict: Verdict): void {
+    if (this.loop.sent > 0) {
+      this.#falseWakes = 0;
+      this.#blockedMs = 1;
+    }
+    switch (verdict) {
+      case 'again':
+      case 'drained':
+        return;
+      case 'yield':
+        return this.#owner.onYield();
+      case 'backoff':
+        return this.#wait(HELD, this.loop.backoffMs);
+      case 'blocked':
+        return this.#waitWritable();
+      case 'fatal':
+        return this.#owner.onFatal(this.loop.fatalError);
+    }
+  }
+
+  /** Waits for nothing any more, unless something is in flight: that cannot be called back. */
+  rest(): void {
+    this.#disarm?.();
+    this.#disarm = null;
+    if (this.hold !== IN_FLIGHT) this.hold = FREE;
+  }
+
+  #launch(): void {
+    if (this.ring.slots === 0) return;
+    const vlen = this.loop.ask();
+    this.hold = IN_FLIGHT;
+    this.#transport.sendmmsgLater(this.ring, vlen, (answer) => {
+      this.hold = FREE;
+      this.#owner.onLanded(this, this.loop.settle(vlen, answer));
+    });
+  }
+
+  #waitWritable(): void {
+    if (this.#falseWakes++ < FALSE_WAKES) {
+      const stop = this.#transport.waitWritable(() => this.#resume());
+      if (stop !== null) {
+        this.hold = BLOCKED;
+        this.#disarm = stop;
+        return;
+      }
+    }
+    this.#wait(BLOCKED, this.#blockedMs);
+    this.#blockedMs = Math.min(this.#blockedMs * 2, MAX_BLOCKED_MS);
+  }
+
+  #wait(hold: number, ms: number): void {
+    this.hold = hold;
+    this.#disarm = this.#clock.after(ms, () => this.#resume());
+  }
+
+  #resume(): void {
+    this.#disarm = null;
+    this.#owner.onResume(this);
+  }
+}

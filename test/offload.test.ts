@@ -1,0 +1,149 @@
+/** `offload` and `lanes`: flushes on the thread pool, the ring filling behind them. */
+import { concatMap, from, lastValueFrom, timer, toArray } from 'rxjs';
+import { afterEach, describe, expect, it } from 'vitest';
+import { BatchSender } from '../src/batch-sender.ts';
+import { DatagramSocket } from '../src/datagram-socket.ts';
+import { endpoint, sendmmsg } from '../src/index.ts';
+import { childScript, run } from './support/child.ts';
+import { expectConservation, range } from './support/datagrams.ts';
+import { Receiver } from './support/receiver.ts';
+
+const open: { close(): void }[] = [];
+const keep = <T extends { close(): void }>(resource: T): T => {
+  open.push(resource);
+  return resource;
+};
+afterEach(() => {
+  for (const resource of open.splice(0)) resource.close();
+});
+const OFFLOAD = { offload: true, batchSize: 4 } as const;
+const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+describe('in flight', () => {
+  it('the queue goes on filling, and order holds', async () => {
+    const receiver = keep(Receiver.unix());
+    const sender = new BatchSender(keep(receiver.connected()), OFFLOAD);
+    for (const n of range(10)) sender.send(String(n));
+    expect(sender.stats).toMatchObject({ sent: 0, queued: 10 });
+    await sender.close();
+    expect(receiver.drain().map(String)).toEqual(range(10).map(String));
+    expectConservation(sender.stats);
+  });
+
+  it('is not dropped by an overflow: the newest gives way, and each is counted once', async () => {
+    const receiver = keep(Receiver.unix());
+    const sender = new BatchSender(keep(receiver.connected()), { ...OFFLOAD, highWaterMark: 6 });
+    for (const n of range(9)) sender.send(String(n));
+    expect(sender.stats).toMatchObject({ accepted: 9, queued: 6, droppedBy: { overflow: 3 } });
+    await sender.close();
+    expect(receiver.drain().map(String)).toEqual(range(6).map(String));
+    expectConservation(sender.stats);
+  });
+
+  it('an unsubscribe is silent, and what was in flight is accounted for when it lands', async () => {
+    const receiver = keep(Receiver.unix());
+    const sender = new BatchSender(keep(receiver.connected()), OFFLOAD, { next: () => expect.unreachable() });
+    for (const n of range(10)) sender.send(String(n));
+    sender.destroy();
+    expectConservation(sender.stats);
+    for (let turns = 0; sender.stats.queued > 0 && turns < 1e5; turns++) await turn();
+    const { sent, droppedBy } = sender.stats;
+    expect([sent, droppedBy.teardown]).toEqual([4, 6]);
+    expect(receiver.drain()).toHaveLength(sent);
+    expectConservation(sender.stats);
+  });
+
+  it('a socket closed meanwhile keeps its descriptor until the call has returned, and then fails', async () => {
+    const receiver = keep(Receiver.unix());
+    const socket = keep(receiver.connected());
+    const errors: unknown[] = [];
+    const sender = new BatchSender(socket, OFFLOAD, { error: (error) => errors.push(error) });
+    for (const n of range(10)) sender.send(String(n));
+    socket.close();
+    for (let turns = 0; errors.length === 0 && turns < 1e5; turns++) await turn();
+    expect(errors).toMatchObject([{ code: 'EBADF' }]);
+    expect(receiver.drain().map(String)).toEqual(range(4).map(String));
+    expect(sender.stats).toMatchObject({ sent: 4, droppedBy: { failure: 6 }, queued: 0 });
+  });
+
+  it('a source that errors has what went without waiting sent, the rest told, and then the error', async () => {
+    const receiver = keep(Receiver.unix());
+    const heard: string[] = [];
+    await new Promise<void>((resolve) => {
+      const sender = new BatchSender(keep(receiver.connected()), OFFLOAD, {
+        next: ({ sent, dropped }) => heard.push(`${sent} sent, ${dropped} dropped`),
+        error(error) {
+          heard.push(String(error));
+          resolve();
+        },
+      });
+      for (const n of range(10)) sender.send(String(n));
+      sender.abort('oops');
+    });
+    expect(heard.at(-1)).toBe('oops');
+    expect(receiver.drain().map(String)).toEqual(range(10).map(String));
+  });
+
+  it('a worker that is terminated takes nothing down with it', async () => {
+    const receiver = keep(Receiver.udp());
+    const { stdout, stderr, code, signal } = await run([
+      process.execPath,
+      childScript('worker.mjs'),
+      String(receiver.port),
+    ]);
+    expect({ stdout: stdout.trim(), stderr, code, signal }).toEqual({
+      stdout: 'survived',
+      stderr: '',
+      code: 0,
+      signal: null,
+    });
+  });
+});
+
+describe('lanes', () => {
+  it('hold the order of each destination', async () => {
+    const receivers = range(8).map(() => keep(Receiver.udp()));
+    const to = receivers.map(({ port }) => endpoint('127.0.0.1', port));
+    const datagrams = range(1600).map((n) => ({ payload: String(n >> 3), to: to[n & 7]! }));
+    const paced = from(range(16)).pipe(
+      concatMap((part) => timer(0).pipe(concatMap(() => from(datagrams.slice(part * 100, part * 100 + 100))))),
+    );
+    const options = { offload: true, lanes: 4, batchSize: 32 };
+    const reports = await lastValueFrom(
+      paced.pipe(
+        sendmmsg(() => DatagramSocket.open(), options),
+        toArray(),
+      ),
+    );
+    expect(reports.reduce((sum, { sent }) => sum + sent, 0)).toBe(1600);
+    for (const receiver of receivers) {
+      expect((await receiver.receive(200)).map(String)).toEqual(range(200).map(String));
+    }
+  });
+
+  it('share the limits of the queue', async () => {
+    const sender = new BatchSender(keep(DatagramSocket.open()), {
+      offload: true,
+      lanes: 4,
+      batchSize: 99,
+      highWaterMark: 10,
+    });
+    for (const n of range(30)) sender.send({ payload: String(n), address: `127.0.0.${1 + n}`, port: 9 });
+    expect(sender.stats.queued).toBeLessThanOrEqual(10);
+    expectConservation(sender.stats);
+    await sender.close();
+    expectConservation(sender.stats);
+  });
+
+  it.each([
+    [{ lanes: 2 }, 'ERR_INVALID_ARG_VALUE'],
+    [{ lanes: 0, offload: true }, 'ERR_OUT_OF_RANGE'],
+    [{ lanes: 9, offload: true }, 'ERR_OUT_OF_RANGE'],
+    [{ lanes: 1.5, offload: true }, 'ERR_OUT_OF_RANGE'],
+    [{ offload: 'yes' as never }, 'ERR_INVALID_ARG_TYPE'],
+    [{ gso: 'on' as never }, 'ERR_INVALID_ARG_VALUE'],
+  ])('%o throws at once', (options, code) => {
+    const socket = keep(DatagramSocket.open());
+    expect(() => sendmmsg(socket, options)).toThrow(expect.objectContaining({ code }));
+  });
+});
