@@ -1,11 +1,12 @@
 /**
  * The cost of encoding alone: datagrams into the ring and out again, without a system call.
  */
-import { MmsgRing } from '../src/mmsg-ring.ts';
+
 import { AF_INET } from '../src/abi.ts';
 import type { DatagramLike } from '../src/datagram.ts';
 import { DatagramReader } from '../src/datagram-reader.ts';
 import { allocateDetached } from '../src/libc.ts';
+import { MmsgRing } from '../src/mmsg-ring.ts';
 import { endpoint } from '../src/sockaddr.ts';
 import { median } from './statistics.ts';
 

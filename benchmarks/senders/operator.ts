@@ -1,6 +1,7 @@
 /** `source$.pipe(map, sendmmsg(socket))`: the product as it is used. */
-import { map, range } from 'rxjs';
+
 import { type BatchOptions, type Datagram, DatagramSocket, endpoint, sendmmsg } from 'rx-sendmmsg';
+import { map, range } from 'rxjs';
 import { addressesOf, lineOf, measure, readWorkload } from '../workload.ts';
 
 const workload = readWorkload();

@@ -98,7 +98,6 @@ class Receiving {
 
   async run(): Promise<number> {
     const { quiet, idleTimeout } = this.#options;
-    if (quiet !== true) say(`listening on ${this.#address}`);
     const isTerminalTaken = this.#output !== null && process.stdout.isTTY;
     const hideProgress = quiet === true || isTerminalTaken ? () => {} : showProgress(() => this.#progress());
     const leaveSignals = onEndSignal((signal) => this.#readLast(signal));
@@ -108,6 +107,8 @@ class Receiving {
         this.#finish = resolve;
         this.#fail = reject;
         this.#poll();
+        // Last: who waits for this line may send, or signal, at once.
+        if (quiet !== true) say(`listening on ${this.#address}`);
       });
       this.#output?.flush();
       hideProgress();

@@ -38,6 +38,8 @@ const READ_BYTES = 256 * 1024;
 const INTERRUPTED_DRAIN_MS = 5000;
 /** The longest that a timer takes: without the option, a slow receiver is waited for, as a pipe would. */
 const NO_DRAIN_TIMEOUT_MS = 2 ** 31 - 1;
+/** What the kernel answers on a unix socket whose receiver has closed: the first time, and from then on. */
+const RECEIVER_GONE: ReadonlySet<string> = new Set(['ECONNREFUSED', 'ENOTCONN']);
 /** Rejections that are told one by one. */
 const TOLD_REJECTIONS = 3;
 
@@ -153,7 +155,7 @@ class Sending {
       if (this.#rejected++ < TOLD_REJECTIONS) say(`datagram ${sequence + 1} was rejected: ${error.message}`);
       this.#errors.set(error.code, (this.#errors.get(error.code) ?? 0) + 1);
       // A unix receiver that is gone does not come back to this socket; the rest of the input need not be tried.
-      if (this.#peer.type === 'unix' && error.code === 'ECONNREFUSED') this.#source.stop();
+      if (this.#peer.type === 'unix' && RECEIVER_GONE.has(error.code)) this.#source.stop();
     }
     this.#source.settle(report);
   }

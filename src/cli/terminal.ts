@@ -4,7 +4,7 @@
 import { constants } from 'node:os';
 import yoctoSpinner from 'yocto-spinner';
 
-/** Set and called for each redraw of the progress. */
+/** Between two redraws of the progress. */
 const REDRAW_MS = 100;
 
 /** The signals that end a command in an orderly way. */
@@ -32,10 +32,14 @@ export function showProgress(line: () => string): () => void {
   const timer = setInterval(() => {
     spinner.text = line();
   }, REDRAW_MS);
-  return () => {
+  const hide = (): void => {
     clearInterval(timer);
     spinner.stop();
+    process.off('exit', hide);
   };
+  // Quitting at once must not leave the cursor hidden.
+  process.once('exit', hide);
+  return hide;
 }
 
 /**
