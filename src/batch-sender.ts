@@ -72,6 +72,8 @@ export class BatchSender {
   readonly #clock: Clock;
   readonly #reader: DatagramReader;
   readonly #lanes: readonly Lane[];
+  /** The ring of the only lane, for the hot path; `null` where there are several. */
+  readonly #onlyRing: MmsgRing | null;
   readonly #counters: SenderCounters;
   /** Whether a flush is done when the call returns; not on the thread pool, nor through node:dgram. */
   readonly #isInline: boolean;
@@ -110,6 +112,7 @@ export class BatchSender {
     const usesGso = resolved.gso === 'auto' && transport.supportsGso && isGsoAllowed();
     const owner = this.#laneOwner();
     this.#lanes = Array.from({ length: resolved.lanes }, () => this.#newLane(usesGso, owner));
+    this.#onlyRing = resolved.lanes === 1 ? this.#lanes[0]!.ring : null;
     this.#counters = new SenderCounters(transport, usesGso, this.#lanes);
     this.#flushAt = Math.min(resolved.batchSize, resolved.highWaterMark);
     this.#flushAtBytes = Math.min(resolved.batchBytes, resolved.highWaterMarkBytes);
@@ -264,17 +267,32 @@ export class BatchSender {
     return this.close();
   }
 
+  /** Datagrams queued, in all lanes. */
+  get #queued(): number {
+    return this.#onlyRing === null ? this.#counters.queued : this.#onlyRing.datagrams;
+  }
+
+  /** Payload bytes queued, in all lanes. */
+  get #queuedBytes(): number {
+    return this.#onlyRing === null ? this.#counters.queuedBytes : this.#onlyRing.bytes;
+  }
+
+  /** Bytes of the largest datagram so far. */
+  get #largest(): number {
+    if (this.#onlyRing !== null) return this.#onlyRing.largest;
+    return Math.max(...this.#lanes.map(({ ring }) => ring.largest));
+  }
+
   get #hasRoom(): boolean {
     const { highWaterMark, highWaterMarkBytes } = this.#options;
-    let largest = 0;
-    for (const { ring } of this.#lanes) largest = Math.max(largest, ring.largest);
     // Of the next datagram only its predecessors' sizes are known: room means room for one as large as the largest.
-    return this.#counters.queued < highWaterMark && this.#counters.queuedBytes + largest <= highWaterMarkBytes;
+    return this.#queued < highWaterMark && this.#queuedBytes + this.#largest <= highWaterMarkBytes;
   }
 
   get #isHalfEmpty(): boolean {
     const { highWaterMark, highWaterMarkBytes } = this.#options;
-    const { queued, queuedBytes } = this.#counters;
+    const queued = this.#queued;
+    const queuedBytes = this.#queuedBytes;
     // Half a queue may be less than one datagram as large as the largest.
     return queued <= highWaterMark >>> 1 && queuedBytes <= highWaterMarkBytes / 2 && this.#hasRoom;
   }
@@ -352,7 +370,7 @@ export class BatchSender {
 
   /** Whether all lanes together have room; one alone looks after itself. */
   get #fits(): boolean {
-    if (this.#lanes.length === 1) return true;
+    if (this.#onlyRing !== null) return true;
     const { highWaterMark, highWaterMarkBytes } = this.#options;
     const { queued, queuedBytes } = this.#counters;
     return (
@@ -407,10 +425,8 @@ export class BatchSender {
   /** Flushes if enough is queued, else sees to it that the timer is armed. */
   #trigger(): void {
     if (this.#timer === SOON || this.#state !== OPEN) return;
-    const lanes = this.#lanes;
-    if (lanes.length === 1 && lanes[0]!.hold !== FREE) return;
-    const { queued, queuedBytes } = this.#counters;
-    if (queued >= this.#flushAt || queuedBytes >= this.#flushAtBytes) this.#flushOrSoon();
+    if (this.#onlyRing !== null && this.#lanes[0]!.hold !== FREE) return;
+    if (this.#queued >= this.#flushAt || this.#queuedBytes >= this.#flushAtBytes) this.#flushOrSoon();
     else if (this.#timer === NONE) this.#armFlush();
   }
 

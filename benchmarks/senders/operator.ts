@@ -6,7 +6,7 @@ import { addressesOf, lineOf, measure, readWorkload } from '../workload.ts';
 
 const workload = readWorkload();
 const options = JSON.parse(process.argv.at(-2)!) as BatchOptions;
-const CHUNK = 128_000;
+const CHUNK = 1_024_000;
 
 const peers = addressesOf(workload).map((address) => endpoint(address, workload.port));
 const payload = new Uint8Array(workload.bytes).fill(120);
