@@ -49,11 +49,15 @@ if (unknown.length > 0) {
 const binary = compileNative();
 const peers: Peer[] = [
   operatorPeer('rx-sendmmsg', {}),
+  operatorPeer('rx-sendmmsg, batchSize 1024', { batchSize: 1024 }),
+  operatorPeer('rx-sendmmsg, gso off', { gso: 'off' }),
   dgramPeer(false),
   dgramPeer(true),
-  ...(binary === undefined ? [] : [nativePeer('C sendmmsg', binary, 'plain')]),
+  ...(binary === undefined
+    ? []
+    : [nativePeer('C sendmmsg', binary, 'plain'), nativePeer('C sendmmsg + GSO', binary, 'gso')]),
 ];
-const BASELINES = ['C sendmmsg', 'node:dgram'];
+const BASELINES = ['C sendmmsg + GSO', 'C sendmmsg', 'node:dgram'];
 
 const machine = {
   kernel: release(),

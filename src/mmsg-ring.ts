@@ -147,7 +147,7 @@ export class MmsgRing {
    */
   push(reader: DatagramReader, sequence: number, now: number): boolean {
     if (reader.isShared) return this.#pushShared(reader, sequence, now);
-    if (this.#join(reader, sequence, now)) return true;
+    if (reader.byteLength <= this.#openRoom && this.#join(reader, sequence, now)) return true;
     if (reader.byteLength > this.maxBytes) this.#checkFitsExactly(reader);
     if (this.datagrams === this.capacity) return false;
     let at = this.#room(reader.byteLength);
@@ -385,9 +385,7 @@ export class MmsgRing {
 
   /** Appends to the open slot, if this datagram continues its run: the short way of `push`. */
   #join(reader: DatagramReader, sequence: number, now: number): boolean {
-    const size = reader.byteLength;
     if (
-      size > this.#openRoom ||
       sequence !== this.#openSequence ||
       reader.sockaddr !== this.#openSockaddr ||
       reader.port !== this.#openPort ||
@@ -417,7 +415,7 @@ export class MmsgRing {
 
   /** Lets the slot that was just appended be appended to, as far as the kernel, the queue and the slab allow. */
   #open(reader: DatagramReader, at: number, length: number, sequence: number, now: number): void {
-    if (this.#maxSegments === 1 || length === 0 || this.#latch?.allows(reader.sockaddr, length) === false) return;
+    if (length === 0 || this.#latch?.allows(reader.sockaddr, length) === false) return;
     this.#openSize = length;
     this.#openSegments = 1;
     this.#openLimit = Math.min(this.#maxSegments, this.capacity - this.datagrams);
@@ -431,7 +429,7 @@ export class MmsgRing {
   }
 
   #append(reader: DatagramReader, at: number, length: number, sequence: number, now: number): void {
-    this.#seal();
+    if (this.#openSegments > 0) this.#seal();
     const slot = this.#tail;
     const isNew = slot === this.#wired;
     if (isNew) this.#wire(slot);
@@ -449,7 +447,7 @@ export class MmsgRing {
     this.#queuedAt[slot] = now;
     this.slots++;
     this.#tail = this.#after(slot);
-    this.#open(reader, at, length, sequence, now);
+    if (this.#maxSegments > 1) this.#open(reader, at, length, sequence, now);
   }
 
   /** The pointers of a slot that is used for the first time; they never change again, but for iov_base. */
