@@ -317,6 +317,7 @@ export class BatchSender {
     const wire = {
       sendmmsg: transport.sendmmsg ?? (() => 0),
       takeError: () => transport.takeError(),
+      reconnect: () => transport.reconnect(),
       now: () => this.#clock.now(),
     };
     const loop = new FlushLoop(ring, wire, transport.latch);
@@ -451,6 +452,7 @@ export class BatchSender {
   /** What was in flight has been answered. */
   #land(lane: Lane, verdict: Verdict): void {
     if (this.#state === CLOSED) return this.#dropQueued('teardown');
+    if (verdict === 'fatal') this.#failure ??= { error: lane.loop.fatalError };
     // Of an error's last flush and of a drain, all that goes without waiting still goes.
     if (verdict === 'again' && this.#givenUpAs !== 'drainTimeout') {
       lane.flush();

@@ -28,7 +28,7 @@ import {
 import type { DatagramLike } from './datagram.ts';
 import { DatagramReader } from './datagram-reader.ts';
 import { DgramTransport } from './dgram-transport.ts';
-import { argumentTypeError, SendmmsgError, systemError } from './errors.ts';
+import { argumentTypeError, argumentValueError, SendmmsgError, systemError } from './errors.ts';
 import { type Libc, libc } from './libc.ts';
 import { MmsgRing, nameSizeOf } from './mmsg-ring.ts';
 import { decodeSockaddr, describeName, sockaddrBytes } from './sockaddr.ts';
@@ -138,7 +138,7 @@ export class DatagramSocket {
   ): { sent: number; lengths: readonly number[] } {
     if (!Array.isArray(datagrams)) throw argumentTypeError('"datagrams"', 'an array', datagrams);
     if (typeof flags !== 'object' || flags === null) throw argumentTypeError('"flags"', 'an object', flags);
-    const bits = (flags.dontRoute === true ? MSG_DONTROUTE : 0) | (flags.confirm === true ? MSG_CONFIRM : 0);
+    const bits = flagBits(flags);
     const transport = this.#transport;
     if (!(transport instanceof NativeTransport)) throw unavailable('socket.sendmmsg');
     const ring = this.#encode(datagrams, transport);
@@ -227,7 +227,8 @@ export class DatagramSocket {
       removePath(boundPath);
       throw error;
     }
-    const transport = new NativeTransport(calls, fd, options.family, connect !== undefined);
+    const peer = options.family === AF_UNIX && connect !== undefined ? sockaddrBytes(connect) : undefined;
+    const transport = new NativeTransport(calls, fd, options.family, connect !== undefined, peer);
     return new DatagramSocket(transport, boundPath);
   }
 
@@ -287,6 +288,21 @@ function removePath(path: string | undefined): void {
   } catch {
     // It was moved or removed: nothing of ours is left.
   }
+}
+
+const FLAG_BITS: Readonly<Record<string, number>> = { dontRoute: MSG_DONTROUTE, confirm: MSG_CONFIRM };
+
+/** The bits of a call's flags. MSG_MORE would merge a batch into one datagram, MSG_OOB means nothing here: both are refused. */
+function flagBits(flags: object): number {
+  let bits = 0;
+  for (const [name, value] of Object.entries(flags)) {
+    const bit = Object.hasOwn(FLAG_BITS, name) ? FLAG_BITS[name] : undefined;
+    if (bit === undefined) throw argumentValueError('"flags"', 'may hold dontRoute and confirm only', name);
+    if (value !== undefined && typeof value !== 'boolean')
+      throw argumentTypeError(`"flags.${name}"`, 'a boolean', value);
+    if (value === true) bits |= bit;
+  }
+  return bits;
 }
 
 function unavailable(what: string): SendmmsgError {

@@ -105,6 +105,8 @@ export class DgramTransport implements Transport {
     return 0;
   }
 
+  reconnect(): void {}
+
   waitWritable(): null {
     return null;
   }

@@ -48,7 +48,7 @@ const ERRNO_TABLE: readonly (readonly [name: string, errno: number, disposition:
   ['ECONNRESET', 104, 'pendingSocketError'],
   ['ENOBUFS', 105, 'backoff'],
   ['EISCONN', 106, 'rejectDatagram'],
-  ['ENOTCONN', 107, 'rejectDatagram'],
+  ['ENOTCONN', 107, 'pendingSocketError'], // a unix peer that is gone: it may be back, to be connected to again
   ['ECONNREFUSED', 111, 'pendingSocketError'], // ICMP for an earlier datagram, or a unix peer that is gone
   ['EHOSTDOWN', 112, 'pendingSocketError'],
   ['EHOSTUNREACH', 113, 'pendingSocketError'],

@@ -20,6 +20,8 @@ export interface Wire {
   sendmmsg(ring: MmsgRing, vlen: number): number;
   /** Reads and clears the socket's pending error (SO_ERROR): a positive errno, or 0. */
   takeError(): number;
+  /** Connects again, where a peer that went away leaves the socket unconnected. */
+  reconnect?(): void;
   /** Milliseconds of a monotonic clock; asked only when GSO was refused. */
   now(): number;
 }
@@ -149,6 +151,7 @@ export class FlushLoop {
         this.pendingErrors++;
         if (this.#hasRetriedHead) return this.#rejectHead(errno);
         this.#hasRetriedHead = true;
+        this.#wire.reconnect?.();
         return 'again';
       case 'segmentationRefused':
         this.#refusal = errno;

@@ -33,6 +33,8 @@ export interface Transport {
   sendmmsgLater(ring: MmsgRing, vlen: number, done: (answer: number) => void): void;
   /** Reads and clears SO_ERROR. */
   takeError(): number;
+  /** Connects a unix socket again to the path it was connected to; does nothing for any other. */
+  reconnect(): void;
   /** Calls `ready` once when there may be room; `null` where POLLOUT lies and only a timer will do. */
   waitWritable(ready: () => void): StopPolling | null;
   /** Calls `listener` when the transport is closed. Returns how to leave. */
@@ -51,9 +53,12 @@ export class NativeTransport implements Transport {
   #fd: number;
   #isClosed = false;
   #callsInFlight = 0;
+  readonly #peer: Uint8Array | undefined;
   readonly #closeListeners = new Set<() => void>();
 
-  constructor(libc: Libc, fd: number, family: number, isConnected: boolean) {
+  /** @param peer - the sockaddr that a unix socket was connected to: when its owner goes, the kernel disconnects it */
+  constructor(libc: Libc, fd: number, family: number, isConnected: boolean, peer?: Uint8Array) {
+    this.#peer = peer;
     this.libc = libc;
     this.backend = libc.backend;
     this.#fd = fd;
@@ -99,6 +104,11 @@ export class NativeTransport implements Transport {
 
   takeError(): number {
     return this.#isClosed ? 0 : Math.max(0, this.libc.getsockopt(this.#fd, SOL_SOCKET, SO_ERROR));
+  }
+
+  reconnect(): void {
+    // If nobody is there yet, the next datagram says so.
+    if (this.#peer !== undefined && !this.#isClosed) this.libc.connect(this.#fd, this.#peer);
   }
 
   waitWritable(ready: () => void): StopPolling | null {

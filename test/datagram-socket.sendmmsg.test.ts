@@ -33,6 +33,19 @@ describe('socket.sendmmsg', () => {
     );
   });
 
+  it.each([
+    [{ more: true }, 'ERR_INVALID_ARG_VALUE'],
+    [{ oob: true }, 'ERR_INVALID_ARG_VALUE'],
+    [{ toString: true }, 'ERR_INVALID_ARG_VALUE'],
+    [{ dontRoute: 'yes' }, 'ERR_INVALID_ARG_TYPE'],
+    [{ confirm: 1 }, 'ERR_INVALID_ARG_TYPE'],
+  ])('refuses the flags %o before anything is sent', (flags, code) => {
+    using inbox = new Inbox({ bind: LOCAL });
+    using socket = connectedTo(inbox);
+    expect(() => socket.sendmmsg(['x'], flags as never)).toThrow(expect.objectContaining({ code }));
+    expect(socket.sendmmsg(['x'], { dontRoute: false, confirm: true }).sent).toBe(1);
+  });
+
   it('gathers as the example of the man page does: two messages, the first of two buffers', async () => {
     using inbox = new Inbox({ bind: LOCAL });
     using socket = connectedTo(inbox);
