@@ -9,7 +9,7 @@ import { AF_INET } from './abi.ts';
 import { type BatchOptions, type ResolvedBatchOptions, resolveBatchOptions } from './batch-options.ts';
 import { type Clock, type Disarm, eventLoopClock, schedulerClock } from './clock.ts';
 import type { BatchReport, DatagramLike, Endpoint, Payload } from './datagram.ts';
-import { DatagramReader } from './datagram-reader.ts';
+import { type DatagramIdentity, DatagramReader } from './datagram-reader.ts';
 import { DatagramSocket } from './datagram-socket.ts';
 import { type DropReason, SenderCounters, type SenderStats } from './diagnostics.ts';
 import { ENOBUFS } from './errno.ts';
@@ -88,6 +88,8 @@ export class BatchSender {
   #isEmitting = false;
   /** What ends the stream with an error instead of a completion. */
   #failure: { readonly error: unknown } | null = null;
+  /** Whether that was the socket: nothing more is sent then. */
+  #isFatal = false;
   /** Why what is in flight, if the kernel does not take it, is dropped. */
   #givenUpAs: DropReason | null = null;
   #readyWaiters: (() => void)[] = [];
@@ -158,30 +160,22 @@ export class BatchSender {
     // Both are user code: from here on there is none until the flush.
     const peers = [...to];
     const reader = this.#reader;
-    let refusal: { readonly error: unknown } | null = null;
+    let refusal: { readonly error: unknown; readonly identity: DatagramIdentity } | null = null;
     try {
       reader.readShared(payload);
     } catch (error) {
-      refusal = { error };
+      refusal = { error, identity: reader.identify() };
     }
     // Told when all are queued: an observer that sends in turn must not come between the destinations.
     const wasEmitting = this.#isEmitting;
     this.#isEmitting = true;
-    for (const peer of peers) {
-      const sequence = this.#counters.accepted++;
-      try {
-        if (refusal !== null) throw refusal.error;
-        reader.readPeer(peer);
-      } catch (error) {
-        this.#reject(sequence, error);
-        continue;
-      }
-      if (this.#state === OPEN) this.#queue(sequence);
-      else this.#counters.drop(1, this.#failure === null ? 'teardown' : 'failure');
+    try {
+      for (const peer of peers) this.#queueFor(peer, refusal);
+    } finally {
+      for (const { ring } of this.#lanes) ring.endShared();
+      reader.clear();
+      this.#isEmitting = wasEmitting;
     }
-    for (const { ring } of this.#lanes) ring.endShared();
-    reader.clear();
-    this.#isEmitting = wasEmitting;
     if (this.#state !== OPEN) this.#emit();
     this.#trigger();
     return this.#hasRoom;
@@ -192,6 +186,7 @@ export class BatchSender {
     if (this.#failure !== null) return Promise.reject(this.#failure.error);
     if (this.#state !== OPEN || this.#hasRoom) return Promise.resolve();
     if (this.#timer !== SOON) this.#flushOrSoon();
+    if (this.#failure !== null) return Promise.reject((this.#failure as { error: unknown }).error);
     if (this.#isHalfEmpty) return Promise.resolve();
     return new Promise((resolve, reject) => {
       this.#readyWaiters.push(() => (this.#failure === null ? resolve() : reject(this.#failure.error)));
@@ -359,6 +354,19 @@ export class BatchSender {
     if (!this.#push(lane, sequence, now)) this.#overflow(lane, sequence, now);
   }
 
+  /** Queues the shared payload for one of its destinations. */
+  #queueFor(peer: Endpoint, refusal: { readonly error: unknown; readonly identity: DatagramIdentity } | null): void {
+    const sequence = this.#counters.accepted++;
+    if (refusal !== null) return this.#reject(sequence, refusal.error, refusal.identity);
+    try {
+      this.#reader.readPeer(peer);
+    } catch (error) {
+      return this.#reject(sequence, error);
+    }
+    if (this.#state === OPEN) this.#queue(sequence);
+    else this.#counters.drop(1, this.#failure === null ? 'teardown' : 'failure');
+  }
+
   /** Queues what was read, or rejects it; `false` if there is no room. */
   #push(lane: Lane, sequence: number, now: number): boolean {
     try {
@@ -373,16 +381,16 @@ export class BatchSender {
   get #fits(): boolean {
     if (this.#onlyRing !== null) return true;
     const { highWaterMark, highWaterMarkBytes } = this.#options;
-    const { queued, queuedBytes } = this.#counters;
-    return (
-      queued < highWaterMark && (queuedBytes === 0 || queuedBytes + this.#reader.exactLength() <= highWaterMarkBytes)
-    );
+    const length = this.#reader.exactLength();
+    // What fits into no ring is the ring's to refuse.
+    if (length > highWaterMarkBytes) return true;
+    return this.#queued < highWaterMark && this.#queuedBytes + length <= highWaterMarkBytes;
   }
 
-  #reject(sequence: number, error: unknown): void {
+  #reject(sequence: number, error: unknown, identity: DatagramIdentity = this.#reader.identify()): void {
     const reason =
       error instanceof SendmmsgError ? error : argumentValueError('datagram', 'could not be read', undefined, error);
-    const waiting = this.#counters.refuse({ sequence, ...this.#reader.identify(), error: reason });
+    const waiting = this.#counters.refuse({ sequence, ...identity, error: reason });
     // Rejections wait in memory, too: no more of them than datagrams.
     if (waiting >= this.#options.highWaterMark) this.#emit();
   }
@@ -452,12 +460,16 @@ export class BatchSender {
   /** What was in flight has been answered. */
   #land(lane: Lane, verdict: Verdict): void {
     if (this.#state === CLOSED) return this.#dropQueued('teardown');
-    if (verdict === 'fatal') this.#failure ??= { error: lane.loop.fatalError };
+    if (verdict === 'fatal') {
+      this.#isFatal = true;
+      this.#failure ??= { error: lane.loop.fatalError };
+    }
     // Of an error's last flush and of a drain, all that goes without waiting still goes.
-    if (verdict === 'again' && this.#givenUpAs !== 'drainTimeout') {
+    if (verdict === 'again' && this.#givenUpAs !== 'drainTimeout' && !this.#isFatal) {
       lane.flush();
       // A source that is never quite caught up with is told of its datagrams, too.
-      if (lane.loop.sent >= this.#flushAt) this.#emit();
+      const { sent, rejected } = lane.loop;
+      if (lane.hold !== IN_FLIGHT || sent + rejected.length >= this.#flushAt) this.#emit();
       return;
     }
     if (this.#givenUpAs !== null) return this.#giveUpAs(this.#givenUpAs);
@@ -540,7 +552,9 @@ export class BatchSender {
 
   #die(error: unknown): void {
     this.#state = CLOSING;
-    this.#failure = { error };
+    this.#isFatal = true;
+    this.#failure ??= { error };
+    this.#givenUpAs ??= 'failure';
     this.#dropQueued('failure');
   }
 

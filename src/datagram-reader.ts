@@ -93,6 +93,7 @@ export class DatagramReader {
     if (Array.isArray(payload)) parts = snapshotList(payload);
     this.#refused = { payload: parts };
     this.#readPayload(parts);
+    this.#refused = null;
     this.isShared = true;
   }
 
@@ -102,7 +103,7 @@ export class DatagramReader {
       if (to === undefined) throw argumentTypeError('"to"', 'made by endpoint()', to);
       this.#readDestination(undefined, undefined, undefined, to);
     } catch (error) {
-      this.#refused = { ...this.#parsed(), to };
+      this.#refused = { payload: this.#parsed().payload, to };
       throw error;
     }
   }
@@ -116,8 +117,9 @@ export class DatagramReader {
   /** Which datagram was refused last, with a copy of its bytes as far as they can be read. */
   identify(): DatagramIdentity {
     const { payload, to, ...given } = this.#refused ?? this.#parsed();
-    const { address, port, path } = to instanceof Endpoint ? { ...to, path: undefined } : given;
     this.#refused = null;
+    const isEndpoint = typeof to === 'object' && to !== null && Endpoint.sockaddrOf(to as Endpoint) !== undefined;
+    const { address, port, path } = isEndpoint ? { ...(to as Endpoint), path: undefined } : given;
     return {
       ...(typeof address === 'string' && { address }),
       ...(typeof port === 'number' && { port }),
@@ -146,10 +148,16 @@ export class DatagramReader {
 
   #readDestination(address: unknown, port: unknown, path: unknown, to: unknown): void {
     // The commonest cases first: where the datagram before went.
-    if (to !== undefined && to === this.#last && address === undefined && port === undefined && path === undefined) {
+    if (
+      typeof to === 'object' &&
+      to === this.#last &&
+      address === undefined &&
+      port === undefined &&
+      path === undefined
+    ) {
       return;
     }
-    if (address !== undefined && address === this.#last && to === undefined && path === undefined) {
+    if (typeof address === 'string' && address === this.#last && to === undefined && path === undefined) {
       if (port !== this.port) this.port = checkedPort(port);
       return;
     }

@@ -27,6 +27,9 @@ export interface DgramTransportOptions {
   readonly connect?: { readonly address: string; readonly port: number } | undefined;
 }
 
+/** Datagrams sent one after another in a turn of the event loop. */
+const ANSWERS_PER_TURN = 64;
+
 export class DgramTransport implements Transport {
   readonly backend = 'node:dgram';
   readonly family: number;
@@ -36,6 +39,7 @@ export class DgramTransport implements Transport {
   readonly sendmmsg = null;
   readonly socket: Socket;
   #isClosed = false;
+  #answers = 0;
   readonly #closeListeners = new Set<() => void>();
 
   /** Throws what node:dgram throws. Binding and connecting to a literal address is done when this returns. */
@@ -90,8 +94,13 @@ export class DgramTransport implements Transport {
     const iovec = u32[(ring.headAt + MSG_IOV) >>> 2]!;
     const start = u32[(iovec + IOV_BASE) >>> 2]!;
     const payload = u8.subarray(start, start + u32[(iovec + IOV_LEN) >>> 2]!);
+    // node:dgram answers before the event loop turns: every so often it is let turn, so that timers and I/O have theirs.
+    const settle = (n: number): void => {
+      if (++this.#answers % ANSWERS_PER_TURN === 0) setImmediate(done, n);
+      else done(n);
+    };
     const answer = (error: (Error & { code?: string }) | null): void =>
-      done(error === null ? 1 : -(this.#isClosed ? EBADF : errnoOf(error.code ?? '') || EIO));
+      settle(error === null ? 1 : -(this.#isClosed ? EBADF : errnoOf(error.code ?? '') || EIO));
     const target = decodeSockaddr(ring.nameAt(0));
     try {
       if ('address' in target) this.socket.send(payload, target.port, target.address, answer);

@@ -118,6 +118,7 @@ export class FlushLoop {
   /** How many messages to hand over next. */
   ask(): number {
     const ring = this.#ring;
+    ring.writeOpen();
     // What was segmented before the latch fell would only be refused once more.
     if (!this.#latch.isOpen && ring.isHeadSegmented() && !this.#latch.allows(ring.headSockaddr(), ring.headSize())) {
       ring.spillHead();
@@ -174,10 +175,11 @@ export class FlushLoop {
     const ring = this.#ring;
     const bytesBefore = ring.bytes;
     const datagrams = ring.datagramsIn(taken);
-    if (this.#refusal > 0) {
+    // Only what was refused segmented and has passed plainly counts: it may have been dropped meanwhile.
+    if (this.#refusal > 0 && ring.isHeadSpilled()) {
       this.#latch.refuse(this.#refusal, ring.headSockaddr(), ring.headSize(), this.#wire.now());
-      this.#refusal = 0;
     }
+    this.#refusal = 0;
     if (datagrams > taken) {
       const plain = ring.unsegmentedIn(taken);
       this.gsoMessages += taken - plain;

@@ -279,6 +279,11 @@ export class MmsgRing {
     return this.#spilled === 0 && this.#segments[this.#head]! > 1;
   }
 
+  /** Whether the head slot was spilled. */
+  isHeadSpilled(): boolean {
+    return this.#spilled > 0;
+  }
+
   /** The head's destination; `null` on a connected socket. */
   headSockaddr(): Sockaddr | null {
     return this.#sockaddrs[this.#head] ?? null;

@@ -5,7 +5,7 @@
  * that no number is used after the kernel may have given it to someone else's file.
  */
 import { AF_UNIX, MSG_DONTWAIT, MSG_NOSIGNAL, SO_ERROR, SOL_SOCKET, SOL_UDP, UDP_SEGMENT } from './abi.ts';
-import { EBADF } from './errno.ts';
+import { EAGAIN, EBADF } from './errno.ts';
 import { GsoLatch } from './gso.ts';
 import type { Arena, Libc, NativeBackend } from './libc.ts';
 import type { MmsgRing } from './mmsg-ring.ts';
@@ -94,12 +94,18 @@ export class NativeTransport implements Transport {
       setImmediate(done, -EBADF);
       return;
     }
-    this.#callsInFlight++;
-    this.libc.sendmmsgAsync(this.#fd, ring.arena, ring.headAt, vlen, MSG_DONTWAIT | MSG_NOSIGNAL, (answer) => {
+    const land = (answer: number): void => {
       this.#callsInFlight--;
       if (this.#isClosed && this.#callsInFlight === 0) this.libc.close(this.#fd);
       done(answer);
-    });
+    };
+    this.#callsInFlight++;
+    try {
+      this.libc.sendmmsgAsync(this.#fd, ring.arena, ring.headAt, vlen, MSG_DONTWAIT | MSG_NOSIGNAL, land);
+    } catch {
+      // koffi takes so many calls at once (`max_async_calls`) and no more: nothing was sent, as if the kernel were full.
+      setImmediate(land, -EAGAIN);
+    }
   }
 
   takeError(): number {
