@@ -1,20 +1,14 @@
 /** What a reviewer with bad intentions found: each was lost, misdelivered, untold or never ended. */
 import { asyncScheduler } from 'rxjs';
-import { afterEach, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { BatchSender } from '../src/batch-sender.ts';
 import { DatagramSocket } from '../src/datagram-socket.ts';
 import { type BatchReport, endpoint } from '../src/index.ts';
 import { expectConservation, range } from './support/datagrams.ts';
+import { keeper } from './support/keep.ts';
 import { Receiver } from './support/receiver.ts';
 
-const open: { close(): void }[] = [];
-const keep = <T extends { close(): void }>(resource: T): T => {
-  open.push(resource);
-  return resource;
-};
-afterEach(() => {
-  for (const resource of open.splice(0)) resource.close();
-});
+const keep = keeper();
 const codesOf = (reports: readonly BatchReport[]): string[] =>
   reports.flatMap(({ rejected }) => rejected.map(({ error }) => error.code));
 

@@ -1,28 +1,23 @@
 /** `BatchSender.broadcast`: one payload, encoded once, for many. */
-import { afterEach, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import type { BatchOptions } from '../src/batch-options.ts';
 import { BatchSender } from '../src/batch-sender.ts';
 import type { Endpoint } from '../src/datagram.ts';
 import { DatagramSocket } from '../src/datagram-socket.ts';
 import { endpoint } from '../src/index.ts';
 import { expectConservation, range } from './support/datagrams.ts';
+import { keeper } from './support/keep.ts';
 import { Receiver } from './support/receiver.ts';
 
-const open: { close(): void }[] = [];
-afterEach(() => {
-  for (const resource of open.splice(0)) resource.close();
-});
+const keep = keeper();
 
 function peers(count: number): { receivers: Receiver[]; to: Endpoint[] } {
-  const receivers = range(count).map(() => Receiver.udp());
-  open.push(...receivers);
+  const receivers = range(count).map(() => keep(Receiver.udp()));
   return { receivers, to: receivers.map(({ port }) => endpoint('127.0.0.1', port)) };
 }
 
 function senderOf(options: BatchOptions = {}): BatchSender {
-  const socket = DatagramSocket.open();
-  open.push(socket);
-  return new BatchSender(socket, options);
+  return new BatchSender(keep(DatagramSocket.open()), options);
 }
 
 describe.each<BatchOptions>([{}, { gso: 'off' }, { offload: true }, { offload: true, lanes: 3 }])(

@@ -9,21 +9,15 @@ import { GSO_RETRY_MS, GsoLatch, isGsoAllowed } from '../src/gso.ts';
 import { endpoint, sendmmsg } from '../src/index.ts';
 import { inNamespace, send } from './support/child.ts';
 import { expectConservation, numbersOf, range } from './support/datagrams.ts';
+import { keeper } from './support/keep.ts';
 import { Receiver } from './support/receiver.ts';
 import { requires } from './support/requires.ts';
 
 const SO_NO_CHECK = 11;
 const EIO = 5;
 const EMSGSIZE = 90;
-const open: { close(): void }[] = [];
-const keep = <T extends { close(): void }>(resource: T): T => {
-  open.push(resource);
-  return resource;
-};
-afterEach(() => {
-  vi.unstubAllEnvs();
-  for (const resource of open.splice(0)) resource.close();
-});
+const keep = keeper();
+afterEach(() => vi.unstubAllEnvs());
 
 /** Sends texts to one receiver and says what came, and the stats. */
 async function exchange(

@@ -1,21 +1,15 @@
 /** `offload` and `lanes`: flushes on the thread pool, the ring filling behind them. */
 import { concatMap, from, lastValueFrom, timer, toArray } from 'rxjs';
-import { afterEach, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { BatchSender } from '../src/batch-sender.ts';
 import { DatagramSocket } from '../src/datagram-socket.ts';
 import { endpoint, sendmmsg } from '../src/index.ts';
 import { childScript, run } from './support/child.ts';
 import { expectConservation, range } from './support/datagrams.ts';
+import { keeper } from './support/keep.ts';
 import { Receiver } from './support/receiver.ts';
 
-const open: { close(): void }[] = [];
-const keep = <T extends { close(): void }>(resource: T): T => {
-  open.push(resource);
-  return resource;
-};
-afterEach(() => {
-  for (const resource of open.splice(0)) resource.close();
-});
+const keep = keeper();
 const OFFLOAD = { offload: true, batchSize: 4 } as const;
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 

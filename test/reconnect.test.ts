@@ -1,19 +1,13 @@
 /** A unix peer that goes away and comes back, as a syslog daemon does when it is restarted. */
-import { afterEach, expect, it } from 'vitest';
+import { expect, it } from 'vitest';
 import { BatchSender } from '../src/batch-sender.ts';
 import { DatagramSocket } from '../src/datagram-socket.ts';
 import type { BatchReport } from '../src/index.ts';
 import { expectConservation } from './support/datagrams.ts';
+import { keeper } from './support/keep.ts';
 import { Receiver } from './support/receiver.ts';
 
-const open: { close(): void }[] = [];
-const keep = <T extends { close(): void }>(resource: T): T => {
-  open.push(resource);
-  return resource;
-};
-afterEach(() => {
-  for (const resource of open.splice(0)) resource.close();
-});
+const keep = keeper();
 const codes = ({ rejected }: BatchReport): string[] => rejected.map(({ error }) => error.code);
 
 it('costs what is sent meanwhile, one rejection each, and is found again', async () => {

@@ -73,7 +73,10 @@ export async function send(plan: SendPlan, prefix: readonly string[] = []): Prom
   return JSON.parse(result.stdout) as SendResult;
 }
 
-/** A network namespace of its own, set up by a shell script. */
+/**
+ * A network namespace of its own, set up by a shell script. On one CPU: a qdisc that is emptied by its timer on one CPU and
+ * by the sender on another delivers through two backlogs, and the kernel itself reorders the datagrams.
+ */
 export function inNamespace(setup: string): readonly string[] {
-  return ['unshare', '-n', 'sh', '-ec', `ip link set lo up\n${setup}\nexec "$0" "$@"`];
+  return ['unshare', '-n', 'taskset', '-c', '0', 'sh', '-ec', `ip link set lo up\n${setup}\nexec "$0" "$@"`];
 }
