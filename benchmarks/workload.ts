@@ -36,7 +36,7 @@ export function addressesOf({ destinations }: Workload): string[] {
   return Array.from({ length: destinations }, (_, index) => `127.1.${index >>> 8}.${index & 255}`);
 }
 
-/** A fresh metric string; 42 characters, or 30 to 60. */
+/** A fresh metric string of 40 characters, or of 29 to 55. */
 export function lineOf(workload: Workload, n: number): string {
   const id = 100_000 + (n % 900_000);
   if (workload.lines === 'equal') return `app.requests.${id}:1|c|#env:prod,dc:fra`;
