@@ -17,7 +17,8 @@ import { argumentTypeError, argumentValueError, SendmmsgError } from './errors.t
 import { FlushLoop, type Verdict } from './flush.ts';
 import { isGsoAllowed, MAX_SEGMENTED_BYTES_IPV4, MAX_SEGMENTED_BYTES_IPV6, MAX_SEGMENTS } from './gso.ts';
 import { BLOCKED, FREE, HELD, IN_FLIGHT, Lane, type LaneOwner } from './lane.ts';
-import { MmsgRing, nameSizeOf } from './mmsg-ring.ts';
+import { MmsgRing } from './mmsg-ring.ts';
+import { nameSizeOf } from './mmsg-table.ts';
 import type { Transport } from './transport.ts';
 
 /**
@@ -130,19 +131,18 @@ export class BatchSender {
    */
   send(datagram: DatagramLike): boolean {
     if (this.#state !== OPEN) throw this.#failure?.error ?? notRunning();
-    let refusal: { readonly error: unknown } | null = null;
     try {
       this.#reader.read(datagram);
     } catch (error) {
-      refusal = { error };
+      return this.#refuse(error);
     }
-    // Accepted only now: a getter of the datagram may have sent another one first, looked at the stats, or closed.
+    const ring = this.#onlyRing;
+    // A getter of the datagram may have sent another one first, looked at the stats, or closed.
+    if (ring === null || this.#state !== OPEN) return this.#accept();
     const sequence = this.#counters.accepted++;
-    if (refusal !== null) this.#reject(sequence, refusal.error);
-    else if (this.#state !== OPEN) this.#counters.drop(1, 'teardown');
-    else this.#queue(sequence);
-    this.#trigger();
-    return this.#hasRoom;
+    if (!this.#push(ring, sequence, this.#now)) this.#overflow(this.#lanes[0]!, sequence);
+    if (ring.datagrams >= this.#flushAt || ring.bytes >= this.#flushAtBytes || this.#timer === NONE) this.#trigger();
+    return (ring.datagrams < ring.capacity && ring.bytes + ring.largest <= ring.maxBytes) || this.#hasRoom;
   }
 
   /**
@@ -269,7 +269,9 @@ export class BatchSender {
 
   /** Payload bytes queued, in all lanes. */
   get #queuedBytes(): number {
-    return this.#onlyRing === null ? this.#counters.queuedBytes : this.#onlyRing.bytes;
+    if (this.#onlyRing === null) return this.#counters.queuedBytes;
+    this.#onlyRing.commit();
+    return this.#onlyRing.bytes;
   }
 
   /** Bytes of the largest datagram so far. */
@@ -348,10 +350,25 @@ export class BatchSender {
     return this.#lanes[hash % length]!;
   }
 
+  /** A datagram that could not be read is accepted, too: as a rejection. */
+  #refuse(error: unknown): boolean {
+    this.#reject(this.#counters.accepted++, error);
+    this.#trigger();
+    return this.#hasRoom;
+  }
+
+  /** Takes what was read where there are several lanes, or where reading it has ended the sender. */
+  #accept(): boolean {
+    const sequence = this.#counters.accepted++;
+    if (this.#state === OPEN) this.#queue(sequence);
+    else this.#counters.drop(1, 'teardown');
+    this.#trigger();
+    return this.#hasRoom;
+  }
+
   #queue(sequence: number): void {
     const lane = this.#lane;
-    const now = this.#now;
-    if (!this.#push(lane, sequence, now)) this.#overflow(lane, sequence, now);
+    if (!this.#pushIfFits(lane, sequence)) this.#overflow(lane, sequence);
   }
 
   /** Queues the shared payload for one of its destinations. */
@@ -368,13 +385,17 @@ export class BatchSender {
   }
 
   /** Queues what was read, or rejects it; `false` if there is no room. */
-  #push(lane: Lane, sequence: number, now: number): boolean {
+  #push(ring: MmsgRing, sequence: number, now: number): boolean {
     try {
-      return this.#fits && lane.ring.push(this.#reader, sequence, now);
+      return ring.push(this.#reader, sequence, now);
     } catch (error) {
       this.#reject(sequence, error);
       return true;
     }
+  }
+
+  #pushIfFits(lane: Lane, sequence: number): boolean {
+    return this.#fits && this.#push(lane.ring, sequence, this.#now);
   }
 
   /** Whether all lanes together have room; one alone looks after itself. */
@@ -396,16 +417,16 @@ export class BatchSender {
   }
 
   /** The queue is full: send if that is allowed, else do as the options say. */
-  #overflow(lane: Lane, sequence: number, now: number): void {
-    if (lane.hold !== FREE || !this.#isInline) return this.#makeRoom(lane, sequence, now);
+  #overflow(lane: Lane, sequence: number): void {
+    if (lane.hold !== FREE || !this.#isInline) return this.#makeRoom(lane, sequence);
     this.#restTimer();
     lane.flush();
     if (this.#state !== OPEN) this.#counters.drop(1, 'failure');
-    else if (!this.#push(lane, sequence, now)) this.#makeRoom(lane, sequence, now);
+    else if (!this.#pushIfFits(lane, sequence)) this.#makeRoom(lane, sequence);
     this.#emit();
   }
 
-  #makeRoom(lane: Lane, sequence: number, now: number): void {
+  #makeRoom(lane: Lane, sequence: number): void {
     const { overflow, highWaterMark, highWaterMarkBytes } = this.#options;
     if (overflow === 'error') {
       this.#counters.drop(1, 'overflow');
@@ -418,7 +439,7 @@ export class BatchSender {
       oldest?.release(1);
       this.#counters.drop(1, 'overflow');
       if (oldest === undefined) return; // this one gives way: what is in flight can no longer be taken back
-    } while (!this.#push(lane, sequence, now));
+    } while (!this.#pushIfFits(lane, sequence));
   }
 
   /** The ring with the oldest datagram that can be dropped. */

@@ -12,6 +12,7 @@ import { argumentTypeError, argumentValueError, SendmmsgError, systemError } fro
 import { checkedPort, describeName, sockaddrBytes, sockaddrOfAddress, sockaddrOfPath } from './sockaddr.ts';
 
 const { isDataView, isUint8Array } = types;
+const { isView } = ArrayBuffer;
 // The engine's own getters: a view's own property named byteLength must not decide what memory is sent.
 const TYPED_ARRAY = Object.getPrototypeOf(Uint8Array.prototype) as Uint8Array;
 const ofTypedArray = extentGetters(TYPED_ARRAY);
@@ -48,8 +49,9 @@ export class DatagramReader {
 
   readonly #family: number;
   readonly #isConnected: boolean;
-  /** The address or endpoint that `sockaddr` came from, for the commonest case: the same destination again. */
-  #last: unknown;
+  // What `sockaddr` came from, for the commonest case: the same destination again.
+  #lastEndpoint: unknown;
+  #lastAddress: unknown;
   /** What was emitted, where it was refused. */
   #refused: DatagramFields | null = null;
 
@@ -66,24 +68,27 @@ export class DatagramReader {
     let port: unknown;
     let path: unknown;
     let to: unknown;
-    if (typeof datagram === 'object' && datagram !== null && !ArrayBuffer.isView(datagram)) {
+    let isBare = typeof datagram !== 'object' || datagram === null || isView(datagram);
+    if (!isBare) {
       try {
-        if (!Array.isArray(datagram)) ({ payload, address, port, path, to } = datagram as DatagramFields);
-        if (Array.isArray(payload)) payload = snapshotList(payload);
+        isBare = Array.isArray(datagram);
+        if (!isBare) ({ payload, address, port, path, to } = datagram as DatagramFields);
       } catch (cause) {
         this.#refused = { address, port, path };
-        if (cause instanceof SendmmsgError) throw cause;
         throw argumentValueError('datagram', 'could not be read', datagram, cause);
       }
     }
-    // From here on no user code runs.
-    try {
-      this.#readPayload(payload);
-      this.#readDestination(address, port, path, to);
-    } catch (error) {
-      this.#refused = { payload, address, port, path, to };
-      throw error;
+    // The commonest shapes first: a string or some bytes to where the datagram before went.
+    if (isBare ? this.#isConnected : this.#isSameDestination(address, port, path, to)) {
+      if (typeof payload === 'string') {
+        this.kind = TEXT;
+        this.text = payload;
+        this.byteLength = payload.length * 3;
+        return;
+      }
+      if (isUint8Array(payload)) return this.#readBytes(payload);
     }
+    this.#readAny(payload, address, port, path, to);
   }
 
   /** Takes a snapshot of a payload that goes to many: {@link readPeer} then says where to. */
@@ -146,22 +151,41 @@ export class DatagramReader {
     };
   }
 
+  /** Whether the datagram goes where the one before went. */
+  #isSameDestination(address: unknown, port: unknown, path: unknown, to: unknown): boolean {
+    if (path !== undefined) return false;
+    if (to !== undefined) return to === this.#lastEndpoint && address === undefined && port === undefined;
+    if (address !== undefined) return address === this.#lastAddress && port === this.port;
+    return this.#isConnected && port === undefined;
+  }
+
+  /** What is not of the commonest shapes. */
+  #readAny(payload: unknown, address: unknown, port: unknown, path: unknown, to: unknown): void {
+    let parts = payload;
+    try {
+      if (Array.isArray(payload)) parts = snapshotList(payload);
+    } catch (cause) {
+      this.#refused = { address, port, path };
+      if (cause instanceof SendmmsgError) throw cause;
+      throw argumentValueError('datagram', 'could not be read', payload, cause);
+    }
+    // From here on no user code runs.
+    try {
+      this.#readPayload(parts);
+      this.#readDestination(address, port, path, to);
+    } catch (error) {
+      this.#refused = { payload: parts, address, port, path, to };
+      throw error;
+    }
+  }
+
   #readDestination(address: unknown, port: unknown, path: unknown, to: unknown): void {
-    // The commonest cases first: where the datagram before went.
-    if (
-      typeof to === 'object' &&
-      to === this.#last &&
-      address === undefined &&
-      port === undefined &&
-      path === undefined
-    ) {
+    if (this.#isSameDestination(address, port, path, to)) return;
+    if (typeof address === 'string' && address === this.#lastAddress && path === undefined && to === undefined) {
+      this.port = checkedPort(port);
       return;
     }
-    if (typeof address === 'string' && address === this.#last && to === undefined && path === undefined) {
-      if (port !== this.port) this.port = checkedPort(port);
-      return;
-    }
-    this.#last = undefined;
+    this.#lastEndpoint = this.#lastAddress = undefined;
     const isBare = address === undefined && port === undefined && path === undefined && to === undefined;
     if (this.#isConnected) {
       if (!isBare) throw new SendmmsgError('Already connected', { code: 'ERR_SOCKET_DGRAM_IS_CONNECTED' });
@@ -184,7 +208,7 @@ export class DatagramReader {
       this.port = checkedPort(port);
       this.#checkFamily(sockaddr, address as string, this.port);
       this.sockaddr = sockaddr;
-      if (!(address as string).includes('%')) this.#last = address;
+      if (!(address as string).includes('%')) this.#lastAddress = address;
     }
   }
 
@@ -196,7 +220,7 @@ export class DatagramReader {
     this.#checkFamily(sockaddr, address, port);
     this.sockaddr = sockaddr;
     this.port = port;
-    this.#last = to;
+    this.#lastEndpoint = to;
   }
 
   #checkFamily(sockaddr: Sockaddr, address: string, port: number): void {

@@ -30,7 +30,8 @@ import { DatagramReader } from './datagram-reader.ts';
 import { DgramTransport } from './dgram-transport.ts';
 import { argumentTypeError, argumentValueError, SendmmsgError, systemError } from './errors.ts';
 import { type Libc, libc } from './libc.ts';
-import { MmsgRing, nameSizeOf } from './mmsg-ring.ts';
+import { MmsgRing } from './mmsg-ring.ts';
+import { nameSizeOf } from './mmsg-table.ts';
 import { decodeSockaddr, describeName, sockaddrBytes } from './sockaddr.ts';
 import {
   type ResolvedSocketOptions,

@@ -126,7 +126,10 @@ export class SenderCounters {
   /** Payload bytes queued, in all lanes. */
   get queuedBytes(): number {
     let sum = 0;
-    for (const { ring } of this.#lanes) sum += ring.bytes;
+    for (const { ring } of this.#lanes) {
+      ring.commit();
+      sum += ring.bytes;
+    }
     return sum;
   }
 

@@ -118,7 +118,7 @@ export class FlushLoop {
   /** How many messages to hand over next. */
   ask(): number {
     const ring = this.#ring;
-    ring.writeOpen();
+    ring.commit();
     // What was segmented before the latch fell would only be refused once more.
     if (!this.#latch.isOpen && ring.isHeadSegmented() && !this.#latch.allows(ring.headSockaddr(), ring.headSize())) {
       ring.spillHead();
@@ -173,7 +173,6 @@ export class FlushLoop {
 
   #settleTaken(vlen: number, taken: number): Verdict {
     const ring = this.#ring;
-    const bytesBefore = ring.bytes;
     const datagrams = ring.datagramsIn(taken);
     // Only what was refused segmented and has passed plainly counts: it may have been dropped meanwhile.
     if (this.#refusal > 0 && ring.isHeadSpilled()) {
@@ -185,9 +184,8 @@ export class FlushLoop {
       this.gsoMessages += taken - plain;
       this.gsoSegments += datagrams - plain;
     }
-    ring.release(datagrams);
+    this.bytes += ring.release(datagrams);
     this.sent += datagrams;
-    this.bytes += bytesBefore - ring.bytes;
     this.#isStarved = false;
     if (this.#singles === SINGLES_BEFORE_PROBE) {
       if (this.#wire.takeError() > 0) this.pendingErrors++;

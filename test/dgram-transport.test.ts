@@ -5,7 +5,8 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { AF_INET } from '../src/abi.ts';
 import type { DatagramLike } from '../src/datagram.ts';
 import { DgramTransport, type DgramTransportOptions } from '../src/dgram-transport.ts';
-import { MmsgRing, nameSizeOf } from '../src/mmsg-ring.ts';
+import { MmsgRing } from '../src/mmsg-ring.ts';
+import { nameSizeOf } from '../src/mmsg-table.ts';
 import { Inbox, read } from './support/lower.ts';
 
 const LOCAL = { address: '127.0.0.1' };

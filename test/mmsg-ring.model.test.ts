@@ -6,7 +6,8 @@ import type { Datagram } from '../src/datagram.ts';
 import { DatagramReader } from '../src/datagram-reader.ts';
 import { SendmmsgError } from '../src/errors.ts';
 import { allocateDetached } from '../src/libc.ts';
-import { MmsgRing, nameSizeOf } from '../src/mmsg-ring.ts';
+import { MmsgRing } from '../src/mmsg-ring.ts';
+import { nameSizeOf } from '../src/mmsg-table.ts';
 import { sockaddrBytes, sockaddrOfAddress, sockaddrOfPath } from '../src/sockaddr.ts';
 import { datagramsOf, slotsOf } from './support/lower.ts';
 

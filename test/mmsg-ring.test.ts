@@ -11,7 +11,8 @@ import {
 import type { Datagram, DatagramLike } from '../src/datagram.ts';
 import { DatagramReader } from '../src/datagram-reader.ts';
 import { allocateDetached } from '../src/libc.ts';
-import { MmsgRing, nameSizeOf, type RingLayout } from '../src/mmsg-ring.ts';
+import { MmsgRing, type RingLayout } from '../src/mmsg-ring.ts';
+import { nameSizeOf } from '../src/mmsg-table.ts';
 import { describeName, endpoint } from '../src/sockaddr.ts';
 import { datagramsOf, refusal, slotsOf } from './support/lower.ts';
 

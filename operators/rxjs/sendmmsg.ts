@@ -49,15 +49,33 @@ export function sendmmsg(
         sender.destroy();
         own?.close();
       });
-      // A Subscriber made first, so that a source which emits inside subscribe() can be stopped from downstream.
-      const input = new Subscriber<DatagramLike>({
-        next(datagram) {
-          if (!sender.closed) sender.send(datagram);
-        },
-        error: (error: unknown) => sender.abort(error),
-        complete: () => sender.end(),
-      });
+      // Made before the source is subscribed to, so that one which emits inside subscribe() can be stopped from downstream.
+      const input = new DatagramSubscriber(sender);
       subscriber.add(input);
       source.subscribe(input);
     });
+}
+
+/** The sender as a Subscriber: overriding `_next` costs half of what an observer costs behind one. */
+class DatagramSubscriber extends Subscriber<DatagramLike> {
+  readonly #sender: BatchSender;
+
+  constructor(sender: BatchSender) {
+    super();
+    this.#sender = sender;
+  }
+
+  protected override _next(datagram: DatagramLike): void {
+    if (!this.#sender.closed) this.#sender.send(datagram);
+  }
+
+  protected override _error(error: unknown): void {
+    this.#sender.abort(error);
+    this.unsubscribe();
+  }
+
+  protected override _complete(): void {
+    this.#sender.end();
+    this.unsubscribe();
+  }
 }

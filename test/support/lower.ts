@@ -68,7 +68,7 @@ export interface SlotView {
 
 /** The queued slots of a ring that lies in detached memory, whose pointers are plain offsets. */
 export function slotsOf(ring: MmsgRing): SlotView[] {
-  ring.writeOpen();
+  ring.commit();
   const { u8, u32 } = ring.arena;
   const word = (at: number): number => u32[at >>> 2]!;
   const bytes = (at: number, length: number): Buffer => Buffer.from(u8.subarray(at, at + length));

@@ -1,0 +1,200 @@
+/**
+ * The `mmsghdr` table of an arena: a row for each slot, with its `iovec`, sockaddr and control buffer, and the payload slab
+ * behind them.
+ *
+ *     mmsghdr × slots | iovec × slots | sockaddr × slots | control × slots | spill | slab .......
+ *
+ * Pointers are wired once, when a row is first used; only iov_base changes. The spill area holds `mmsghdr`s and `iovec`s for
+ * the datagrams of one segmented row, for the time that the kernel wants them one by one.
+ */
+import {
+  AF_INET,
+  AF_INET6,
+  IOV_LEN,
+  IOVEC_SIZE,
+  MMSGHDR_SIZE,
+  MSG_CONTROL,
+  MSG_CONTROLLEN,
+  MSG_IOV,
+  MSG_IOVLEN,
+  MSG_LEN,
+  MSG_NAME,
+  MSG_NAMELEN,
+  SOCKADDR_IN_SIZE,
+  SOCKADDR_IN6_SIZE,
+  SOCKADDR_UN_SIZE,
+} from './abi.ts';
+import { CMSG_DATA, CONTROL_SIZE, writeSegmentHeader } from './cmsg.ts';
+import type { Sockaddr } from './datagram.ts';
+import type { Arena } from './libc.ts';
+import { portWord } from './sockaddr.ts';
+
+/** Bytes that a slot's sockaddr takes: none on a connected socket. */
+export function nameSizeOf(family: number, isConnected: boolean): number {
+  if (isConnected) return 0;
+  if (family === AF_INET) return SOCKADDR_IN_SIZE;
+  return family === AF_INET6 ? SOCKADDR_IN6_SIZE : SOCKADDR_UN_SIZE;
+}
+
+/** How a table is laid out. */
+export interface TableLayout {
+  readonly slots: number;
+  /** Bytes a slot's sockaddr may take; 0 on a connected socket. */
+  readonly nameSize: number;
+  /** Most datagrams a slot, 1 to 64; 1 is without GSO. */
+  readonly maxSegments: number;
+  readonly slabSize: number;
+}
+
+export class MmsgTable {
+  readonly arena: Arena;
+  /** Where the slab begins in the arena, bytes. */
+  readonly slab: number;
+  readonly slabSize: number;
+  readonly #iovecs: number;
+  readonly #names: number;
+  readonly #nameStride: number;
+  readonly #controls: number;
+  readonly #controlStride: number;
+  readonly #spill: number;
+  readonly #maxSegments: number;
+  /** Rows that were used before: the first so many. */
+  #wired = 0;
+  /** Where each row's payload begins in the slab. */
+  readonly #start: Uint32Array;
+  /** The address that each row holds. */
+  readonly #sockaddrs: (Sockaddr | null)[] = [];
+
+  constructor({ slots, nameSize, maxSegments, slabSize }: TableLayout, allocate: (bytes: number) => Arena) {
+    this.slabSize = slabSize;
+    this.#maxSegments = maxSegments;
+    this.#nameStride = (nameSize + 7) & ~7;
+    this.#controlStride = maxSegments > 1 ? CONTROL_SIZE : 0;
+    this.#iovecs = slots * MMSGHDR_SIZE;
+    this.#names = this.#iovecs + slots * IOVEC_SIZE;
+    this.#controls = this.#names + slots * this.#nameStride;
+    this.#spill = this.#controls + slots * this.#controlStride;
+    this.slab = this.#spill + (maxSegments > 1 ? maxSegments * (MMSGHDR_SIZE + IOVEC_SIZE) : 0);
+    this.arena = allocate((this.slab + slabSize + 7) & ~7);
+    this.#start = new Uint32Array(slots);
+  }
+
+  /** Fills a row: `length` bytes at `at` of the slab, for one destination. */
+  write(slot: number, at: number, length: number, sockaddr: Sockaddr | null, port: number): void {
+    const isNew = slot === this.#wired;
+    if (isNew) this.#wire(slot);
+    const u32 = this.arena.u32;
+    const iovec = this.#iovecs + slot * IOVEC_SIZE;
+    if (sockaddr !== null) this.#writeName(slot, sockaddr, port);
+    // The same place as the last time: so it is again and again while the queue is kept up with.
+    if (this.#start[slot] !== at || isNew) {
+      this.#start[slot] = at;
+      this.arena.writePointer(iovec, this.slab + at);
+    }
+    u32[(iovec + IOV_LEN) >>> 2] = length;
+    if (this.#controlStride > 0) u32[(slot * MMSGHDR_SIZE + MSG_CONTROLLEN) >>> 2] = 0;
+  }
+
+  /** Makes a row a segmented message of `length` bytes, cut into datagrams of `size`. */
+  segment(slot: number, length: number, size: number): void {
+    const u32 = this.arena.u32;
+    u32[(this.#iovecs + slot * IOVEC_SIZE + IOV_LEN) >>> 2] = length;
+    u32[(this.#controls + slot * this.#controlStride + CMSG_DATA) >>> 2] = size;
+    u32[(slot * MMSGHDR_SIZE + MSG_CONTROLLEN) >>> 2] = CONTROL_SIZE;
+  }
+
+  /** Takes the first `cut` bytes out of a row; `isSingle`: one datagram is left. */
+  trim(slot: number, cut: number, isSingle: boolean): void {
+    const iovec = this.#iovecs + slot * IOVEC_SIZE;
+    const start = this.#start[slot]! + cut;
+    this.#start[slot] = start;
+    this.arena.writePointer(iovec, this.slab + start);
+    this.arena.u32[(iovec + IOV_LEN) >>> 2] = this.lengthOf(slot) - cut;
+    if (isSingle) this.arena.u32[(slot * MMSGHDR_SIZE + MSG_CONTROLLEN) >>> 2] = 0;
+  }
+
+  /** Gives each of the `segments` datagrams of a row an `mmsghdr` of its own, in the spill area. */
+  spill(slot: number, segments: number): void {
+    const { u8, u32 } = this.arena;
+    const header = slot * MMSGHDR_SIZE;
+    const size = this.segmentSizeOf(slot);
+    let at = this.#start[slot]!;
+    let left = this.lengthOf(slot);
+    for (let index = 0; index < segments; index++) {
+      const message = this.spillAt(index);
+      const iovec = this.spillAt(this.#maxSegments) + index * IOVEC_SIZE;
+      u8.copyWithin(message, header, header + MMSGHDR_SIZE);
+      this.arena.writePointer(message + MSG_IOV, iovec);
+      u32[(message + MSG_CONTROLLEN) >>> 2] = 0;
+      this.arena.writePointer(iovec, this.slab + at);
+      u32[(iovec + IOV_LEN) >>> 2] = Math.min(size, left);
+      at += size;
+      left -= size;
+    }
+  }
+
+  /** Where the `mmsghdr` of spilled datagram `index` lies in the arena. */
+  spillAt(index: number): number {
+    return this.#spill + index * MMSGHDR_SIZE;
+  }
+
+  /** Where a row's payload begins in the slab. */
+  startOf(slot: number): number {
+    return this.#start[slot]!;
+  }
+
+  /** Bytes of a row, all its datagrams together. */
+  lengthOf(slot: number): number {
+    return this.arena.u32[(this.#iovecs + slot * IOVEC_SIZE + IOV_LEN) >>> 2]!;
+  }
+
+  /** Bytes of the datagrams of a segmented row, but for the last. */
+  segmentSizeOf(slot: number): number {
+    return this.arena.u32[(this.#controls + slot * this.#controlStride + CMSG_DATA) >>> 2]!;
+  }
+
+  /** The address of a row; `null` on a connected socket. */
+  sockaddrOf(slot: number): Sockaddr | null {
+    return this.#sockaddrs[slot] ?? null;
+  }
+
+  /** A copy of a row's raw sockaddr; empty on a connected socket. */
+  nameOf(slot: number): Uint8Array {
+    if (this.#nameStride === 0) return new Uint8Array(0);
+    const at = this.#names + slot * this.#nameStride;
+    return new Uint8Array(this.arena.u8.subarray(at, at + this.arena.u32[(slot * MMSGHDR_SIZE + MSG_NAMELEN) >>> 2]!));
+  }
+
+  /** The `msg_len` that the kernel wrote. */
+  sentLengthOf(slot: number): number {
+    return this.arena.u32[(slot * MMSGHDR_SIZE + MSG_LEN) >>> 2]!;
+  }
+
+  /** The pointers of a row that is used for the first time. */
+  #wire(slot: number): void {
+    const header = slot * MMSGHDR_SIZE;
+    if (this.#nameStride > 0) this.arena.writePointer(header + MSG_NAME, this.#names + slot * this.#nameStride);
+    this.arena.writePointer(header + MSG_IOV, this.#iovecs + slot * IOVEC_SIZE);
+    this.arena.u32[(header + MSG_IOVLEN) >>> 2] = 1;
+    if (this.#controlStride > 0) {
+      const control = this.#controls + slot * this.#controlStride;
+      this.arena.writePointer(header + MSG_CONTROL, control);
+      writeSegmentHeader(this.arena.u32, control);
+    }
+    this.#sockaddrs.push(null);
+    this.#wired++;
+  }
+
+  /** Writes a destination; the words behind the port only where the row held another address before. */
+  #writeName(slot: number, sockaddr: Sockaddr, port: number): void {
+    const u32 = this.arena.u32;
+    const words = sockaddr.words;
+    const at = (this.#names + slot * this.#nameStride) >>> 2;
+    if (this.#sockaddrs[slot] !== sockaddr) {
+      for (let index = 1; index < words.length; index++) u32[at + index] = words[index]!;
+      u32[(slot * MMSGHDR_SIZE + MSG_NAMELEN) >>> 2] = sockaddr.length;
+      this.#sockaddrs[slot] = sockaddr;
+    }
+    u32[at] = words[0]! | portWord(port);
+  }
+}
