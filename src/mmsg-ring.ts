@@ -194,26 +194,28 @@ export class MmsgRing {
   release(datagrams: number): number {
     this.#seal();
     const bytesBefore = this.bytes;
-    let left = datagrams;
-    while (left > 0) {
-      const slot = this.#head;
-      const segments = this.#segments[slot]!;
-      if (segments > left) {
-        this.#trim(slot, left);
-        break;
+    if (datagrams === this.datagrams) {
+      // An empty ring starts over at the front: the same few cache lines serve a source that is kept up with.
+      this.#head = this.#tail = this.#slabHead = this.#slabTail = 0;
+      this.slots = this.bytes = this.#spilled = 0;
+      this.#sharedAt = -1;
+    } else {
+      for (let left = datagrams; left > 0; ) {
+        const slot = this.#head;
+        const segments = this.#segments[slot]!;
+        if (segments > left) {
+          this.#trim(slot, left);
+          break;
+        }
+        left -= segments;
+        this.bytes -= this.#table.lengthOf(slot);
+        this.#spilled = 0;
+        this.#head = this.#after(slot);
+        this.slots--;
       }
-      left -= segments;
-      this.bytes -= this.#table.lengthOf(slot);
-      this.#spilled = 0;
-      this.#head = this.#after(slot);
-      this.slots--;
+      this.#slabHead = this.#table.startOf(this.#head);
     }
     this.datagrams -= datagrams;
-    // An empty ring starts over at the front: the same few cache lines serve a source that is kept up with.
-    if (this.slots === 0) {
-      this.#head = this.#tail = this.#slabHead = this.#slabTail = 0;
-      this.#sharedAt = -1;
-    } else this.#slabHead = this.#table.startOf(this.#head);
     return bytesBefore - this.bytes;
   }
 
