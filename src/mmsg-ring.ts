@@ -400,11 +400,7 @@ export class MmsgRing {
     this.#openSize = length;
     this.#openSegments = 1;
     const slabEnd = at < this.#slabHead ? this.#slabHead - 1 : this.#slabSize;
-    this.#openRoom = Math.min(
-      this.#maxSegmentedBytes - length,
-      this.maxBytes - this.bytes,
-      slabEnd - at - length,
-    );
+    this.#openRoom = Math.min(this.#maxSegmentedBytes - length, this.maxBytes - this.bytes, slabEnd - at - length);
     this.#openSockaddr = reader.sockaddr;
     this.#openPort = reader.port;
     this.#openSequence = sequence + 1;

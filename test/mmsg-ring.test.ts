@@ -275,6 +275,61 @@ describe('a run with GSO', () => {
     expect(ring.runs).toEqual([[1], [1], [1, 1]]);
   });
 
+  it('of strings counts, until it is looked at, the most bytes that they may have', () => {
+    const ring = new Ring(GSO);
+    for (const text of ['aaaa', 'bbbb', 'cccc']) ring.add(text);
+    expect([ring.datagrams, ring.bytes]).toEqual([3, 4 + 2 * 4 * 3]);
+    ring.commit();
+    expect([ring.datagrams, ring.bytes]).toEqual([3, 12]);
+    expect(ring.texts).toEqual(['aaaa', 'bbbb', 'cccc']);
+  });
+
+  it('of strings that are not all ASCII falls apart into what each of them is', () => {
+    const ring = new Ring(GSO);
+    const texts = ['aaaa', 'bbbb', 'éééé', 'öööö', 'c\ud83d', '\ude00d', 'eeee', 'ffff'];
+    for (const text of texts) ring.add(text);
+    expect(ring.texts).toEqual(texts.map((text) => Buffer.from(text).toString()));
+    expect(ring.runs).toEqual([
+      [4, 4],
+      [8, 8, 4],
+      [4, 4, 4],
+    ]);
+    expect(ring.bytes).toBe(40);
+  });
+
+  it.each([
+    ['bytes', Buffer.from('cccc')],
+    ['a shorter string', 'cc'],
+  ])('is not joined by %s where the strings before have turned out to end it', (_what, next) => {
+    const ring = new Ring(GSO);
+    for (const payload of ['aaaa', 'éééé', 'bbbb', next, 'dddd']) ring.add(payload);
+    expect(ring.texts).toEqual(['aaaa', 'éééé', 'bbbb', String(next), 'dddd']);
+    expect(ring.runs.slice(0, 2)).toEqual([[4], [8, 4]]);
+  });
+
+  it('of strings keeps within what a message, the queue and the slab hold', () => {
+    const ring = new Ring({ ...GSO, maxSegmentedBytes: 17 });
+    for (let n = 0; n < 12; n++) ring.add('aaaa');
+    expect(ring.texts).toHaveLength(12);
+    expect(Math.max(...ring.runs.map((run) => run.length * 4))).toBeLessThanOrEqual(17);
+    const small = new Ring({ ...GSO, maxBytes: 18 });
+    for (let n = 0; n < 4; n++) expect(small.add('aaaa')).toBe(true);
+    expect(small.add('aaaa')).toBe(false);
+    expect(small.bytes).toBe(16);
+  });
+
+  it('of strings ends with a shorter one, with bytes, and where the queue is full', () => {
+    const ring = new Ring({ ...GSO, slots: 6, maxBytes: 22 });
+    for (const text of ['aaaa', 'bbbb', 'cccc']) ring.add(text);
+    ring.add(Buffer.from('dddd'));
+    ring.add('ee');
+    expect(ring.runs).toEqual([[4, 4, 4, 4, 2]]);
+    expect(ring.add('fffff')).toBe(false);
+    expect(ring.add('ffff')).toBe(true);
+    expect(ring.add('')).toBe(false);
+    expect(ring.texts).toEqual(['aaaa', 'bbbb', 'cccc', 'dddd', 'ee', 'ffff']);
+  });
+
   it('is sealed once it was handed over', () => {
     const ring = sized(new Ring(GSO), [4, 4]);
     expect(ring.span()).toBe(1);
