@@ -5,7 +5,7 @@ import { channel } from 'node:diagnostics_channel';
 import type { BatchReport, RejectedDatagram } from './datagram.ts';
 import type { FlushLoop } from './flush.ts';
 import type { GsoLatch } from './gso.ts';
-import type { Lane } from './lane.ts';
+import type { Lanes } from './lanes.ts';
 import type { Backend, Transport } from './transport.ts';
 
 /** Why a datagram that was accepted was neither sent nor rejected. */
@@ -107,30 +107,13 @@ export class SenderCounters {
   readonly #backend: Backend;
   readonly #latch: GsoLatch;
   readonly #usesGso: boolean;
-  readonly #lanes: readonly Lane[];
+  readonly #lanes: Lanes;
 
-  constructor(transport: Transport, usesGso: boolean, lanes: readonly Lane[]) {
+  constructor(transport: Transport, usesGso: boolean, lanes: Lanes) {
     this.#backend = transport.backend;
     this.#latch = transport.latch;
     this.#usesGso = usesGso;
     this.#lanes = lanes;
-  }
-
-  /** Datagrams queued, in all lanes. */
-  get queued(): number {
-    let sum = 0;
-    for (const { ring } of this.#lanes) sum += ring.datagrams;
-    return sum;
-  }
-
-  /** Payload bytes queued, in all lanes. */
-  get queuedBytes(): number {
-    let sum = 0;
-    for (const { ring } of this.#lanes) {
-      ring.commit();
-      sum += ring.bytes;
-    }
-    return sum;
   }
 
   /** Books datagrams as dropped. */
@@ -147,7 +130,7 @@ export class SenderCounters {
   /** Whether something happened that no report has told. */
   get hasNews(): boolean {
     if (this.#droppedInReport > 0 || this.#refused.length > 0) return true;
-    for (const { loop } of this.#lanes) if (loop.sent > 0 || loop.rejected.length > 0) return true;
+    for (const { loop } of this.#lanes.all) if (loop.sent > 0 || loop.rejected.length > 0) return true;
     return false;
   }
 
@@ -157,7 +140,7 @@ export class SenderCounters {
     let bytes = 0;
     let syscalls = 0;
     const rejected = this.#refused;
-    for (const { loop } of this.#lanes) {
+    for (const { loop } of this.#lanes.all) {
       sent += loop.sent;
       bytes += loop.bytes;
       syscalls += loop.syscalls;
@@ -168,7 +151,7 @@ export class SenderCounters {
       sent,
       bytes,
       syscalls,
-      requeued: this.queued,
+      requeued: this.#lanes.queued,
       dropped: this.#droppedInReport,
       rejected: rejected.length === 0 ? NONE_REJECTED : Object.freeze(rejected.sort((a, b) => a.sequence - b.sequence)),
     });
@@ -183,7 +166,7 @@ export class SenderCounters {
   }
 
   snapshot(): SenderStats {
-    const loops = this.#lanes.map(({ loop }) => loop);
+    const loops = this.#lanes.all.map(({ loop }) => loop);
     const sum = (value: (loop: FlushLoop) => number): number => loops.reduce((total, loop) => total + value(loop), 0);
     const { overflow, age, drainTimeout, teardown, failure } = this.droppedBy;
     return Object.freeze({
@@ -193,8 +176,8 @@ export class SenderCounters {
       rejected: this.#rejected + this.#refused.length + sum((loop) => loop.rejected.length),
       dropped: overflow + age + drainTimeout + teardown + failure,
       droppedBy: Object.freeze({ ...this.droppedBy }),
-      queued: this.queued,
-      queuedBytes: this.queuedBytes,
+      queued: this.#lanes.queued,
+      queuedBytes: this.#lanes.queuedBytes,
       bytes: this.#bytes + sum((loop) => loop.bytes),
       syscalls: this.#syscalls + sum((loop) => loop.syscalls),
       shortCounts: sum((loop) => loop.shortCounts),

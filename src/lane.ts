@@ -36,6 +36,15 @@ export interface LaneOwner {
   onFatal(error: unknown): void;
 }
 
+/** What the lanes of a sender share. */
+export interface LaneContext {
+  readonly transport: Transport;
+  readonly clock: Clock;
+  /** Whether a flush is done when the call returns; not on the thread pool, nor through node:dgram. */
+  readonly isInline: boolean;
+  readonly owner: LaneOwner;
+}
+
 export class Lane {
   readonly ring: MmsgRing;
   readonly loop: FlushLoop;
@@ -49,11 +58,7 @@ export class Lane {
   #falseWakes = 0;
   #blockedMs = 1;
 
-  constructor(
-    ring: MmsgRing,
-    loop: FlushLoop,
-    context: { transport: Transport; clock: Clock; isInline: boolean; owner: LaneOwner },
-  ) {
+  constructor(ring: MmsgRing, loop: FlushLoop, context: LaneContext) {
     this.ring = ring;
     this.loop = loop;
     this.#transport = context.transport;

@@ -11,7 +11,7 @@ const LEVELS: readonly (readonly RegExp[])[] = [
   [/^src\/(sockaddr|cmsg|libc|writable-poller|datagram-reader|batch-options|gso)\.ts$/],
   [/^src\/(mmsg-ring|mmsg-table|datagram-socket|socket-options|transport|dgram-transport)\.ts$/],
   [/^src\/(flush|mmsg-receiver)\.ts$/],
-  [/^src\/(batch-sender|lane|diagnostics)\.ts$/],
+  [/^src\/(batch-sender|lane|lanes|lane-driver|diagnostics)\.ts$/],
   [/^operators\/(rxjs|ix)\/[a-z-]+\.ts$/, /^src\/streams\.ts$/],
   [/^src\/index\.ts$/, /^src\/cli\/[a-z-]+\.ts$/],
 ];

@@ -1,0 +1,384 @@
+/**
+ * What drives the lanes of a sender: when they flush (count, bytes, time), what the observer is told, and how it all ends.
+ * What goes into the queue is `batch-sender.ts`; what a lane waits for is `lane.ts`.
+ *
+ * Invariants: nothing is flushed beside a flush in flight or a wait, and a retry timer and the flush timer never run side by
+ * side. The observer is user code: state is looked at anew after each call-out.
+ */
+import type { ResolvedBatchOptions } from './batch-options.ts';
+import { type Clock, type Disarm, eventLoopClock, schedulerClock } from './clock.ts';
+import type { BatchReport } from './datagram.ts';
+import { type DropReason, SenderCounters } from './diagnostics.ts';
+import type { Verdict } from './flush.ts';
+import { isGsoAllowed } from './gso.ts';
+import { FREE, HELD, IN_FLIGHT, type Lane, type LaneOwner } from './lane.ts';
+import { Lanes } from './lanes.ts';
+import type { MmsgRing } from './mmsg-ring.ts';
+import type { Transport } from './transport.ts';
+
+/**
+ * Who is told what a {@link BatchSender} does; an RxJS `Subscriber<BatchReport>` is one.
+ *
+ * @example
+ * ```ts
+ * import { BatchSender, DatagramSocket, type BatchObserver } from 'rx-sendmmsg';
+ * const log: BatchObserver = { next: (report) => console.log(report.sent) };
+ * const sender = new BatchSender(DatagramSocket.open(), {}, log);
+ * ```
+ * @see {@link https://rxjs.dev/guide/observer | RxJS Observer}
+ */
+export interface BatchObserver {
+  /** A flush that did something. */
+  next?(report: BatchReport): void;
+  /** The socket failed, or the queue overflowed with `overflow: 'error'`; nothing follows. */
+  error?(error: unknown): void;
+  /** Everything is accounted for; nothing follows. */
+  complete?(): void;
+}
+
+// The flush timer: not armed; armed for `flushAfterMs`; armed for the end of this turn, whatever comes until then.
+export const NONE = 0;
+const TIMER = 1;
+const SOON = 2;
+
+export const OPEN = 0;
+const CLOSING = 1;
+export const CLOSED = 2;
+
+export class LaneDriver {
+  readonly lanes: Lanes;
+  readonly counters: SenderCounters;
+  readonly clock: Clock;
+  /** Whether a flush is done when the call returns; not on the thread pool, nor through node:dgram. */
+  readonly isInline: boolean;
+  /** The triggers: datagrams and bytes. */
+  readonly flushAt: number;
+  readonly flushAtBytes: number;
+  /** {@link OPEN}, or on its way to the end. */
+  state: number = OPEN;
+  /** The flush timer: {@link NONE} if it is not armed. */
+  timer: number = NONE;
+  /** What ends the stream with an error instead of a completion. */
+  failure: { readonly error: unknown } | null = null;
+  readonly #options: ResolvedBatchOptions;
+  readonly #observer: BatchObserver;
+  readonly #transport: Transport;
+  readonly #onlyLane: Lane | null;
+  readonly #leaveTransport: () => void;
+  readonly #onReleased: () => void;
+  #disarm: Disarm | null = null;
+  #disarmDrain: Disarm | null = null;
+  #isEmitting = false;
+  /** Whether the socket has failed: nothing more is sent then. */
+  #isFatal = false;
+  /** Why what is in flight, if the kernel does not take it, is dropped. */
+  #givenUpAs: DropReason | null = null;
+  #readyWaiters: (() => void)[] = [];
+  #closed: PromiseWithResolvers | null = null;
+
+  /** @param onReleased - called at the end, when nothing is queued any more */
+  constructor(transport: Transport, options: ResolvedBatchOptions, observer: BatchObserver, onReleased: () => void) {
+    this.#options = options;
+    this.#observer = observer;
+    this.#transport = transport;
+    this.#onReleased = onReleased;
+    this.clock = options.scheduler === undefined ? eventLoopClock : schedulerClock(options.scheduler);
+    this.isInline = transport.sendmmsg !== null && !options.offload;
+    const usesGso = options.gso === 'auto' && transport.supportsGso && isGsoAllowed();
+    const context = { transport, clock: this.clock, isInline: this.isInline, owner: this.#laneOwner() };
+    this.lanes = new Lanes(options, usesGso, context);
+    this.#onlyLane = options.lanes === 1 ? this.lanes.all[0]! : null;
+    this.counters = new SenderCounters(transport, usesGso, this.lanes);
+    this.flushAt = Math.min(options.batchSize, options.highWaterMark);
+    this.flushAtBytes = Math.min(options.batchBytes, options.highWaterMarkBytes);
+    this.#leaveTransport = transport.onClose(() => this.#onTransportClosed());
+  }
+
+  /** Resolves when there is room for more: the queue is at most half full. Rejects if the sender fails. */
+  ready(): Promise<void> {
+    if (this.failure !== null) return Promise.reject(this.failure.error);
+    if (this.state !== OPEN || this.lanes.hasRoom) return Promise.resolve();
+    if (this.timer !== SOON) this.#flushOrSoon();
+    if (this.failure !== null) return Promise.reject((this.failure as { error: unknown }).error);
+    if (this.lanes.isHalfEmpty) return Promise.resolve();
+    return new Promise((resolve, reject) => {
+      this.#readyWaiters.push(() => (this.failure === null ? resolve() : reject(this.failure.error)));
+    });
+  }
+
+  /** Sends what is queued, waiting for the kernel up to `drainTimeoutMs`; then drops the rest. Rejects if it failed. */
+  close(): Promise<void> {
+    if (this.#closed === null) {
+      this.#closed = withResolvers();
+      if (this.state === CLOSED) this.#settleClosed();
+      else this.end();
+    }
+    return this.#closed.promise;
+  }
+
+  /** {@link close}, told by the observer's `complete` (in this very call, if nothing has to be waited for). */
+  end(): void {
+    if (this.state !== OPEN) return;
+    this.state = CLOSING;
+    const { drainTimeoutMs } = this.#options;
+    this.flush(FREE);
+    if ((this.state as number) === CLOSED || this.#finishIfDrained()) return;
+    this.#disarmDrain = this.clock.after(drainTimeoutMs, () => this.#giveUpAs('drainTimeout'));
+  }
+
+  /** Ends with an error: one last flush, the rest is dropped and told in a last report, then the observer's `error`. */
+  abort(error: unknown): void {
+    if (this.state === CLOSED || this.failure !== null) return;
+    this.state = CLOSING;
+    this.failure = { error };
+    this.restTimer();
+    for (const lane of this.lanes.all) {
+      if (lane.hold === IN_FLIGHT) continue;
+      lane.flush(Number.POSITIVE_INFINITY);
+      lane.rest();
+    }
+    this.#giveUpAs('failure');
+  }
+
+  /** Ends at once and in silence: nothing more is sent or told; what was queued is counted in the diagnostics. */
+  destroy(): void {
+    if (this.state === CLOSED) return;
+    this.state = CLOSED;
+    this.#release();
+    this.#dropQueued('teardown');
+    this.#settleClosed();
+  }
+
+  /** Does something during which the observer is told nothing. */
+  quietly(task: () => void): void {
+    const wasEmitting = this.#isEmitting;
+    this.#isEmitting = true;
+    try {
+      task();
+    } finally {
+      this.#isEmitting = wasEmitting;
+    }
+  }
+
+  #laneOwner(): LaneOwner {
+    return {
+      beforeFlush: (lane) => {
+        const { latch } = this.#transport;
+        if (!latch.isOpen) latch.expire(this.clock.now());
+        if (this.#options.maxAgeMs !== Number.POSITIVE_INFINITY) this.#dropAged(lane.ring);
+      },
+      onResume: (lane) => {
+        lane.flush();
+        this.emit();
+      },
+      onLanded: (lane, verdict) => this.#land(lane, verdict),
+      onYield: () => {
+        this.restTimer();
+        this.#arm(SOON, 0);
+      },
+      onFatal: (error) => this.#die(error),
+    };
+  }
+
+  /** Flushes if enough is queued, else sees to it that the timer is armed. */
+  trigger(): void {
+    if (this.timer === SOON || this.state !== OPEN) return;
+    if (this.#onlyLane !== null && this.#onlyLane.hold !== FREE) return;
+    if (this.lanes.queued >= this.flushAt || this.lanes.queuedBytes >= this.flushAtBytes) this.#flushOrSoon();
+    else if (this.timer === NONE) this.#armFlush();
+  }
+
+  /** A trigger fired: flush, or, inside an observer's call-out, at the end of this turn, so that no echo can spin. */
+  #flushOrSoon(): void {
+    if (!this.#isEmitting) return this.flush(FREE);
+    if (!this.lanes.isAnyFree) return;
+    this.restTimer();
+    this.#arm(SOON, 0);
+  }
+
+  /** Flushes the lanes that wait for nothing, or for nothing more than `hold`. */
+  flush(hold: number, collected?: BatchReport[]): void {
+    this.restTimer();
+    for (const lane of this.lanes.all) {
+      if (lane.hold <= hold && (lane.ring.slots > 0 || lane.hold > FREE)) lane.flush();
+      if (this.failure !== null) break;
+    }
+    this.emit(collected);
+  }
+
+  /** What was in flight has been answered. */
+  #land(lane: Lane, verdict: Verdict): void {
+    if (this.state === CLOSED) return this.#dropQueued('teardown');
+    if (verdict === 'fatal') {
+      this.#isFatal = true;
+      this.failure ??= { error: lane.loop.fatalError };
+    }
+    // Of an error's last flush and of a drain, all that goes without waiting still goes.
+    if (verdict === 'again' && this.#givenUpAs !== 'drainTimeout' && !this.#isFatal) {
+      lane.flush();
+      // A source that is never quite caught up with is told of its datagrams, too.
+      const { sent, rejected } = lane.loop;
+      if (lane.hold !== IN_FLIGHT || sent + rejected.length >= this.flushAt) this.emit();
+      return;
+    }
+    if (this.#givenUpAs !== null) return this.#giveUpAs(this.#givenUpAs);
+    lane.settle(verdict);
+    this.emit();
+  }
+
+  #armFlush(): void {
+    if (this.state !== OPEN) return;
+    const hasNews = this.counters.hasNews;
+    if (!this.lanes.all.some(({ hold, ring }) => hold === FREE && (hasNews || ring.datagrams > 0))) return;
+    this.#arm(TIMER, this.#options.flushAfterMs);
+  }
+
+  #arm(timer: number, ms: number): void {
+    this.timer = timer;
+    this.#disarm = this.clock.after(ms, () => {
+      this.#disarm = null;
+      this.flush(FREE);
+    });
+  }
+
+  restTimer(): void {
+    this.#disarm?.();
+    this.#disarm = null;
+    this.timer = NONE;
+  }
+
+  /** Tells the observer what has happened, and then looks at what it has done in turn. */
+  emit(collected?: BatchReport[]): void {
+    // An emission under way tells what happened inside it, unless the caller asked for the report.
+    if (this.#isEmitting && collected === undefined) return;
+    const isOutermost = !this.#isEmitting;
+    this.#isEmitting = true;
+    // One report: what the observer adds to it (a rejection, an overflow) is told by the next, so that no echo can spin.
+    if (this.counters.hasNews && this.state !== CLOSED) this.#report(collected);
+    if (!isOutermost) return;
+    this.#isEmitting = false;
+    if (this.#readyWaiters.length > 0 && this.lanes.isHalfEmpty) this.#wakeReady();
+    if (this.#finishIfDrained()) return;
+    if (this.timer === NONE) this.#armFlush();
+  }
+
+  #report(collected?: BatchReport[]): void {
+    const report = this.counters.takeReport();
+    collected?.push(report);
+    // A subscriber of the diagnostics may have destroyed the sender.
+    if (this.state !== CLOSED) callOut(() => this.#observer.next?.(report));
+  }
+
+  #dropAged(ring: MmsgRing): void {
+    // Queued in whole milliseconds, so up to one later than it says: none is dropped before its time.
+    const oldest = this.clock.now() - this.#options.maxAgeMs - 1;
+    while (ring.datagrams > 0 && ring.headQueuedAt() <= oldest) {
+      ring.release(1);
+      this.counters.drop(1, 'age');
+    }
+  }
+
+  /** Drops all that is queued, and ends; what is in flight is waited for first. */
+  #giveUpAs(reason: DropReason): void {
+    this.#givenUpAs = reason;
+    this.#dropQueued(reason);
+    this.#finishIfDrained();
+  }
+
+  #dropQueued(reason: DropReason): void {
+    for (const { ring, hold } of this.lanes.all) {
+      if (hold === IN_FLIGHT) continue;
+      this.counters.drop(ring.datagrams, reason);
+      ring.release(ring.datagrams);
+    }
+    if (reason === 'teardown' && this.lanes.queued === 0) this.counters.publishClose();
+  }
+
+  #onTransportClosed(): void {
+    if (this.state === CLOSED || (this.lanes.queued === 0 && this.state === OPEN)) return;
+    this.flush(HELD); // the answer is EBADF
+  }
+
+  #die(error: unknown): void {
+    this.state = CLOSING;
+    this.#isFatal = true;
+    this.failure ??= { error };
+    this.#givenUpAs ??= 'failure';
+    this.#dropQueued('failure');
+  }
+
+  /** Ends, if closing and nothing is left to wait for (an emission under way does it when it is done). */
+  #finishIfDrained(): boolean {
+    if (this.state !== CLOSING || this.#isEmitting || this.lanes.queued > 0) return false;
+    this.#finish();
+    return true;
+  }
+
+  #finish(): void {
+    if (this.state === CLOSED) return;
+    this.restTimer();
+    if (this.counters.hasNews && !this.#isEmitting) {
+      this.#isEmitting = true;
+      this.#report();
+      this.#isEmitting = false;
+      if ((this.state as number) === CLOSED) return; // unsubscribed by that report
+    }
+    this.state = CLOSED;
+    this.#release();
+    this.counters.publishClose();
+    this.#settleClosed();
+    const failure = this.failure;
+    callOut(() => (failure === null ? this.#observer.complete?.() : this.#observer.error?.(failure.error)));
+  }
+
+  /** Lets go of every timer, poll and listener. */
+  #release(): void {
+    this.restTimer();
+    for (const lane of this.lanes.all) lane.rest();
+    this.#disarmDrain?.();
+    this.#disarmDrain = null;
+    this.#leaveTransport();
+    this.#onReleased();
+  }
+
+  #wakeReady(): void {
+    const waiters = this.#readyWaiters;
+    this.#readyWaiters = [];
+    for (const wake of waiters) wake();
+  }
+
+  #settleClosed(): void {
+    this.#wakeReady();
+    if (this.#closed === null) return;
+    if (this.failure === null) this.#closed.resolve();
+    else this.#closed.reject(this.failure.error);
+  }
+}
+
+interface PromiseWithResolvers {
+  readonly promise: Promise<void>;
+  readonly resolve: () => void;
+  readonly reject: (error: unknown) => void;
+}
+
+/** `Promise.withResolvers`, which Node 20 has not. */
+function withResolvers(): PromiseWithResolvers {
+  let resolve!: () => void;
+  let reject!: (error: unknown) => void;
+  const promise = new Promise<void>((yes, no) => {
+    resolve = yes;
+    reject = no;
+  });
+  return { promise, resolve, reject };
+}
+
+/** Calls the observer. What it throws is thrown outside, as RxJS does it: no flush and no end may stop half-way. */
+function callOut(call: () => void): void {
+  try {
+    call();
+  } catch (error) {
+    process.nextTick(() => {
+      throw error;
+    });
+  }
+}

@@ -1,0 +1,105 @@
+/**
+ * All lanes of a sender together: which lane a datagram takes, and whether there is room for one more.
+ */
+import { AF_INET } from './abi.ts';
+import type { ResolvedBatchOptions } from './batch-options.ts';
+import type { DatagramReader } from './datagram-reader.ts';
+import { FlushLoop } from './flush.ts';
+import { MAX_SEGMENTED_BYTES_IPV4, MAX_SEGMENTED_BYTES_IPV6, MAX_SEGMENTS } from './gso.ts';
+import { FREE, IN_FLIGHT, Lane, type LaneContext } from './lane.ts';
+import { MmsgRing } from './mmsg-ring.ts';
+import { nameSizeOf } from './mmsg-table.ts';
+
+export class Lanes {
+  readonly all: readonly Lane[];
+  readonly #highWaterMark: number;
+  readonly #highWaterMarkBytes: number;
+
+  constructor(options: ResolvedBatchOptions, usesGso: boolean, context: LaneContext) {
+    this.#highWaterMark = options.highWaterMark;
+    this.#highWaterMarkBytes = options.highWaterMarkBytes;
+    this.all = Array.from({ length: options.lanes }, () => newLane(options, usesGso, context));
+  }
+
+  /** Datagrams queued. */
+  get queued(): number {
+    let sum = 0;
+    for (const { ring } of this.all) sum += ring.datagrams;
+    return sum;
+  }
+
+  /** Payload bytes queued. */
+  get queuedBytes(): number {
+    let sum = 0;
+    for (const { ring } of this.all) {
+      ring.commit();
+      sum += ring.bytes;
+    }
+    return sum;
+  }
+
+  /** Whether there is room for one more: of its size only its predecessors' are known, so one as large as the largest. */
+  get hasRoom(): boolean {
+    let largest = 0;
+    for (const { ring } of this.all) if (ring.largest > largest) largest = ring.largest;
+    return this.queued < this.#highWaterMark && this.queuedBytes + largest <= this.#highWaterMarkBytes;
+  }
+
+  /** Whether the queue is at most half full; half of it may be less than one datagram as large as the largest. */
+  get isHalfEmpty(): boolean {
+    const isHalf = this.queued <= this.#highWaterMark >>> 1 && this.queuedBytes <= this.#highWaterMarkBytes / 2;
+    return isHalf && this.hasRoom;
+  }
+
+  /** Whether any lane waits for nothing. */
+  get isAnyFree(): boolean {
+    return this.all.some(({ hold }) => hold === FREE);
+  }
+
+  /** The lane of what the reader holds: a destination always has the same one. */
+  of({ sockaddr, port }: DatagramReader): Lane {
+    const { length } = this.all;
+    if (length === 1) return this.all[0]!;
+    const hash = Math.imul((sockaddr?.hash ?? 0) ^ port, 0x9e3779b1) >>> 16;
+    return this.all[hash % length]!;
+  }
+
+  /** Whether all together have room for what the reader holds; one lane alone looks after itself. */
+  fits(reader: DatagramReader): boolean {
+    if (this.all.length === 1) return true;
+    const length = reader.exactLength();
+    // What fits into no ring is the ring's to refuse.
+    if (length > this.#highWaterMarkBytes) return true;
+    return this.queued < this.#highWaterMark && this.queuedBytes + length <= this.#highWaterMarkBytes;
+  }
+
+  /** The ring with the oldest datagram that can be dropped. */
+  oldest(): MmsgRing | undefined {
+    let oldest: MmsgRing | undefined;
+    for (const { ring, hold } of this.all) {
+      if (hold === IN_FLIGHT || ring.datagrams === 0) continue;
+      if (oldest === undefined || ring.headSequence() < oldest.headSequence()) oldest = ring;
+    }
+    return oldest;
+  }
+}
+
+function newLane(options: ResolvedBatchOptions, usesGso: boolean, context: LaneContext): Lane {
+  const { transport, clock } = context;
+  const layout = {
+    slots: options.highWaterMark,
+    maxBytes: options.highWaterMarkBytes,
+    nameSize: nameSizeOf(transport.family, transport.isConnected),
+    maxSegments: usesGso ? MAX_SEGMENTS : 1,
+    maxSegmentedBytes: transport.family === AF_INET ? MAX_SEGMENTED_BYTES_IPV4 : MAX_SEGMENTED_BYTES_IPV6,
+    latch: transport.latch,
+  };
+  const ring = new MmsgRing(layout, (bytes) => transport.allocate(bytes));
+  const wire = {
+    sendmmsg: transport.sendmmsg ?? (() => 0),
+    takeError: () => transport.takeError(),
+    reconnect: () => transport.reconnect(),
+    now: () => clock.now(),
+  };
+  return new Lane(ring, new FlushLoop(ring, wire, transport.latch), context);
+}
