@@ -14,7 +14,7 @@ export type DropReason = 'overflow' | 'age' | 'drainTimeout' | 'teardown' | 'fai
 /**
  * Totals of one sender (one subscription), in datagrams and bytes; a frozen snapshot.
  *
- * `accepted = sent + rejected + dropped + queued` holds in every snapshot.
+ * `accepted = sent + rejected + dropped + conflated + packed + queued` holds in every snapshot.
  *
  * @example
  * ```ts
@@ -42,6 +42,10 @@ export interface SenderStats {
   readonly dropped: number;
   /** The same by reason. */
   readonly droppedBy: Readonly<Record<DropReason, number>>;
+  /** Datagrams that a newer one with the same key has replaced while they were queued; see `conflateBy`. */
+  readonly conflated: number;
+  /** Lines that went into the datagram of an earlier one, and share its fate; see `pack`. */
+  readonly packed: number;
   /** Datagrams queued now. */
   readonly queued: number;
   /** Payload bytes queued now. */
@@ -102,6 +106,7 @@ export class SenderCounters {
   #syscalls = 0;
   #rejected = 0;
   #droppedInReport = 0;
+  #conflatedTold = 0;
   /** Refused before they were queued, since the last report. */
   #refused: RejectedDatagram[] = [];
   readonly #backend: Backend;
@@ -153,6 +158,7 @@ export class SenderCounters {
       syscalls,
       requeued: this.#lanes.queued,
       dropped: this.#droppedInReport,
+      conflated: this.#lanes.conflated - this.#conflatedTold,
       rejected: rejected.length === 0 ? NONE_REJECTED : Object.freeze(rejected.sort((a, b) => a.sequence - b.sequence)),
     });
     this.#sent += sent;
@@ -160,12 +166,14 @@ export class SenderCounters {
     this.#syscalls += syscalls;
     this.#rejected += rejected.length;
     this.#droppedInReport = 0;
+    this.#conflatedTold += report.conflated;
     if (rejected.length > 0) this.#refused = [];
     if (reportChannel.hasSubscribers) reportChannel.publish({ report, stats: this.snapshot() });
     return report;
   }
 
   snapshot(): SenderStats {
+    const { queuedBytes } = this.#lanes; // first: lines that wait unwritten may turn out to need datagrams of their own
     const loops = this.#lanes.all.map(({ loop }) => loop);
     const sum = (value: (loop: FlushLoop) => number): number => loops.reduce((total, loop) => total + value(loop), 0);
     const { overflow, age, drainTimeout, teardown, failure } = this.droppedBy;
@@ -176,8 +184,10 @@ export class SenderCounters {
       rejected: this.#rejected + this.#refused.length + sum((loop) => loop.rejected.length),
       dropped: overflow + age + drainTimeout + teardown + failure,
       droppedBy: Object.freeze({ ...this.droppedBy }),
+      conflated: this.#lanes.conflated,
+      packed: this.#lanes.packed,
       queued: this.#lanes.queued,
-      queuedBytes: this.#lanes.queuedBytes,
+      queuedBytes,
       bytes: this.#bytes + sum((loop) => loop.bytes),
       syscalls: this.#syscalls + sum((loop) => loop.syscalls),
       shortCounts: sum((loop) => loop.shortCounts),

@@ -9,7 +9,9 @@ const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const LEVELS: readonly (readonly RegExp[])[] = [
   [/^src\/(datagram|errors|errno|abi|clock)\.ts$/],
   [/^src\/(sockaddr|cmsg|libc|writable-poller|datagram-reader|batch-options|gso)\.ts$/],
-  [/^src\/(mmsg-ring|mmsg-table|datagram-socket|socket-options|transport|dgram-transport)\.ts$/],
+  [
+    /^src\/(mmsg-ring|mmsg-table|packing-ring|conflating-ring|datagram-socket|socket-options|transport|dgram-transport)\.ts$/,
+  ],
   [/^src\/(flush|mmsg-receiver)\.ts$/],
   [/^src\/(batch-sender|lane|lanes|lane-driver|diagnostics)\.ts$/],
   [/^operators\/(rxjs|ix)\/[a-z-]+\.ts$/, /^src\/streams\.ts$/],
