@@ -156,10 +156,7 @@ export class DatagramSocket extends ConfigurableSocket {
   /** Connects a unix socket to the path, or the abstract name (leading NUL byte), of its peer. */
   connect(path: string): void;
   connect(where: number | string, address?: string): void {
-    const transport = this.#openTransport();
-    const peer = resolvePeer(transport.family, where, address);
-    transport.setPeer(peer);
-    this.#call.forget();
+    this.#setPeer(resolvePeer(this.#openTransport().family, where, address));
   }
 
   /**
@@ -169,8 +166,7 @@ export class DatagramSocket extends ConfigurableSocket {
    * while a sender uses it
    */
   disconnect(): void {
-    this.#openTransport().setPeer(null);
-    this.#call.forget();
+    this.#setPeer(null);
   }
 
   /**
@@ -274,6 +270,11 @@ export class DatagramSocket extends ConfigurableSocket {
     } catch (cause) {
       throw cause instanceof SendmmsgError ? cause : dgramError(cause);
     }
+  }
+
+  #setPeer(peer: SocketName | null): void {
+    this.#openTransport().setPeer(peer);
+    this.#call.forget();
   }
 
   get #transport(): NativeTransport | DgramTransport {

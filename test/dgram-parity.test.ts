@@ -49,7 +49,7 @@ function outcome(socket: object, [method, ...args]: Call): object {
     if (socket instanceof DatagramSocket) expect(error).toBeInstanceOf(SendmmsgError);
     // Errors of system calls are worded alike, too; an errno is negative in Node and positive here.
     if (errno === undefined || code === 'ERR_SOCKET_BUFFER_SIZE') return { code };
-    return { code, errno: Math.abs(errno), syscall, message };
+    return { code, errno: socket instanceof DatagramSocket ? errno : -errno, syscall, message };
   }
 }
 
