@@ -68,7 +68,7 @@ export function eventLoopClockOf(waits: Waits): Clock {
   };
 }
 
-/** Timers that always keep the process alive, as queued datagrams must. */
+/** Timers that keep the process alive, as queued datagrams must. */
 export const eventLoopClock: Clock = eventLoopClockOf(new Waits());
 
 /** The time of an RxJS scheduler, virtual time included. */

@@ -204,10 +204,9 @@ export abstract class ConfigurableSocket {
   }
 
   /**
-   * Lets the process end while senders of this socket wait: for room, for `flushAfterMs`, for a retry or a drain.
+   * Lets the process end while senders of this socket wait for room.
    *
-   * What is queued then is lost. A socket by itself, and a sender with nothing queued, keep no process alive anyway. An RxJS
-   * `scheduler` has timers of its own, which this does not reach.
+   * What is queued then is lost. A socket by itself, and a sender with nothing queued, keep no process alive anyway.
    */
   unref(): this {
     this.#transport.waits.unref();

@@ -32,7 +32,7 @@ vi.mock(import('../src/libc.ts'), async (original) => {
 
 const keep = keeper();
 const LO = '127.0.0.1';
-const GROUP = '239.255.7.7';
+const GROUP = `239.255.${(process.pid >>> 8) & 255}.${process.pid & 255}`; // a socket also receives for groups of others
 
 /** A receiver, always a native one. */
 function inbox(options: SocketOptions): Inbox {
