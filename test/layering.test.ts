@@ -8,9 +8,11 @@ const ROOT = fileURLToPath(new URL('..', import.meta.url));
 /** Which layer a file belongs to. A new file has to be given one. */
 const LEVELS: readonly (readonly RegExp[])[] = [
   [/^src\/(datagram|errors|errno|abi|clock)\.ts$/],
-  [/^src\/(sockaddr|cmsg|libc|writable-poller|datagram-reader|batch-options|gso)\.ts$/],
+  [/^src\/(sockaddr|zone|multicast|cmsg|libc|writable-poller|datagram-reader|batch-options|gso)\.ts$/],
   [
-    /^src\/(mmsg-ring|mmsg-table|packing-ring|conflating-ring|datagram-socket|socket-options|transport|dgram-transport)\.ts$/,
+    /^src\/(mmsg-ring|mmsg-table|packing-ring|conflating-ring)\.ts$/,
+    /^src\/(datagram-socket|configurable-socket|sendmmsg-call|transport|dgram-transport)\.ts$/,
+    /^src\/socket-(controls|options)\.ts$/,
   ],
   [/^src\/(flush|mmsg-receiver)\.ts$/],
   [/^src\/(batch-sender|lane|lanes|lane-driver|diagnostics)\.ts$/],

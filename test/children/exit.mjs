@@ -77,6 +77,28 @@ const scenarios = {
     }
     scenarios.blocked();
   },
+  'blocked, unref'() {
+    scenarios.blocked();
+    socket.unref();
+  },
+  'blocked, unref before'() {
+    socket.unref();
+    scenarios.blocked();
+  },
+  'blocked, unref and ref'() {
+    scenarios.blocked();
+    setImmediate(() => socket.unref().ref());
+  },
+  'blocked, unref, closed'() {
+    const sender = new BatchSender(socket, { drainTimeoutMs: 600_000 });
+    for (const datagram of datagrams) sender.send(datagram);
+    setImmediate(() => {
+      sender.destroy();
+      socket.unref().ref().close();
+      socket.unref().ref();
+      say();
+    });
+  },
   'blocked on a timer'() {
     const sender = new BatchSender(unconnected, { drainTimeoutMs: 600_000 });
     for (const payload of datagrams) sender.send({ payload, path });
