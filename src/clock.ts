@@ -68,9 +68,6 @@ export function eventLoopClockOf(waits: Waits): Clock {
   };
 }
 
-/** Timers that keep the process alive, as queued datagrams must. */
-export const eventLoopClock: Clock = eventLoopClockOf(new Waits());
-
 /** The time of an RxJS scheduler, virtual time included. */
 export function schedulerClock(scheduler: SchedulerLike): Clock {
   return {

@@ -204,9 +204,10 @@ export abstract class ConfigurableSocket {
   }
 
   /**
-   * Lets the process end while senders of this socket wait for room.
+   * Lets the process end while senders of this socket wait: for room, for `flushAfterMs`, for a retry or a drain.
    *
-   * What is queued then is lost. A socket by itself, and a sender with nothing queued, keep no process alive anyway.
+   * What is queued then is lost. A socket by itself, and a sender with nothing queued, keep no process alive anyway. An RxJS
+   * `scheduler` has timers of its own, which this does not reach.
    */
   unref(): this {
     this.#transport.waits.unref();

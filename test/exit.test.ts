@@ -44,6 +44,9 @@ describe('nothing keeps the process alive', () => {
     'blocked, unref',
     'blocked, unref before',
     'blocked, unref, closed',
+    'blocked on a timer, unref',
+    'draining, unref',
+    'waiting for a flush, unref',
   ])('%s', async (scenario) => {
     const receiver = keep(Receiver.unix());
     // Whatever is left armed lasts ten minutes; a process that has to be killed fails.
@@ -70,6 +73,13 @@ describe('while datagrams are queued the process stays alive, then ends by itsel
       expect(await exit).toEqual([0, null]);
     },
   );
+
+  it('not after unref(), but what the kernel takes in this turn is sent', async () => {
+    const receiver = keep(Receiver.unix());
+    const child = await start('sent at the end of the turn, unref', receiver.path);
+    expect(await once(child, 'exit')).toEqual([0, null]);
+    expect(numbersOf(receiver.drain())).toEqual([0]);
+  });
 
   it('waiting for flushAfterMs', async () => {
     const receiver = keep(Receiver.unix());

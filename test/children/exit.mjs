@@ -99,6 +99,29 @@ const scenarios = {
       say();
     });
   },
+  'waiting for a flush, unref'() {
+    new BatchSender(socket, long).send(datagrams[0]);
+    socket.unref();
+    say();
+  },
+  'blocked on a timer, unref'() {
+    unconnected.unref();
+    scenarios['blocked on a timer']();
+  },
+  'draining, unref'() {
+    const sender = new BatchSender(socket, long);
+    for (const datagram of datagrams) sender.send(datagram);
+    sender.close();
+    setImmediate(() => {
+      socket.unref();
+      say();
+    });
+  },
+  'sent at the end of the turn, unref'() {
+    socket.unref();
+    new BatchSender(socket).send(datagrams[0]);
+    say();
+  },
   'blocked on a timer'() {
     const sender = new BatchSender(unconnected, { drainTimeoutMs: 600_000 });
     for (const payload of datagrams) sender.send({ payload, path });
