@@ -26,9 +26,9 @@ export function range(count: number, without: readonly number[] = []): number[] 
   return Array.from({ length: count }, (_, index) => index).filter((index) => !without.includes(index));
 }
 
-/** Invariant 1: accepted = sent + rejected + dropped + queued. */
+/** Invariant 1: accepted = sent + rejected + dropped + queued, and what went into another one, or gave way to it. */
 export function expectConservation(stats: SenderStats): void {
-  const { accepted, sent, rejected, dropped, queued, droppedBy } = stats;
-  expect(sent + rejected + dropped + queued).toBe(accepted);
+  const { accepted, sent, rejected, dropped, queued, conflated, packed, droppedBy } = stats;
+  expect(sent + rejected + dropped + queued + conflated + packed).toBe(accepted);
   expect(Object.values(droppedBy).reduce((sum, count) => sum + count, 0)).toBe(dropped);
 }
