@@ -11,9 +11,9 @@ const LEVELS: readonly (readonly RegExp[])[] = [
   [/^src\/(sockaddr|cmsg|libc|writable-poller|datagram-reader|batch-options|gso)\.ts$/],
   [/^src\/(mmsg-ring|datagram-socket|socket-options|transport|dgram-transport)\.ts$/],
   [/^src\/(flush|mmsg-receiver)\.ts$/],
-  [/^src\/(batch-sender|lane|diagnostics)\.ts$/],
+  [/^src\/(batch-sender|lane|diagnostics|outlet)\.ts$/],
   [/^operators\/(rxjs|ix)\/[a-z-]+\.ts$/, /^src\/streams\.ts$/],
-  [/^src\/index\.ts$/, /^src\/cli\/[a-z-]+\.ts$/],
+  [/^src\/(index|ix)\.ts$/, /^src\/cli\/[a-z-]+\.ts$/],
 ];
 
 interface Import {
@@ -109,6 +109,25 @@ describe('layers', () => {
         importsIn(code.get(file)!).some(({ from, isTypeOnly }) => /^(rxjs|ix)\b/.test(from) && !isTypeOnly),
       );
     expect(values).toEqual([]);
+  });
+
+  it.each([
+    ['src/index.ts', ['rxjs']],
+    ['src/ix.ts', ['ix']],
+  ])('%s needs no peer at run time but %j', (entry, peers) => {
+    const reached = new Set<string>();
+    const needed = new Set<string>();
+    const visit = (file: string): void => {
+      if (reached.has(file)) return;
+      reached.add(file);
+      for (const { from, isTypeOnly } of importsIn(code.get(file)!)) {
+        if (isTypeOnly) continue;
+        if (from.startsWith('.')) visit(relative(ROOT, join(ROOT, dirname(file), from)));
+        else if (/^(rxjs|ix)\b/.test(from)) needed.add(from.split('/')[0]!);
+      }
+    };
+    visit(entry);
+    expect([...needed]).toEqual(peers);
   });
 
   it('reaches for no internals of its dependencies', () => {
