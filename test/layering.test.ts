@@ -114,6 +114,7 @@ describe('layers', () => {
   it.each([
     ['src/index.ts', ['rxjs']],
     ['src/ix.ts', ['ix']],
+    ['src/streams.ts', []],
   ])('%s needs no peer at run time but %j', (entry, peers) => {
     const reached = new Set<string>();
     const needed = new Set<string>();
