@@ -17,6 +17,9 @@ export type SocketSource = DatagramSocket | (() => DatagramSocket);
 /** Datagrams after which the event loop has its turn, though the source never waits: timers, signals, other sockets. */
 const DATAGRAMS_PER_TURN = 1024;
 
+/** A larger one may find no room in a row where the ring wraps, though its bytes are free: it goes into an empty queue. */
+const MAX_WRAPPED_BYTES = 256 * 1024;
+
 /** Throws SendmmsgError for what is neither a socket nor a function. */
 export function checkSocketSource(socket: unknown): void {
   if (typeof socket === 'function' || socket instanceof DatagramSocket) return;
@@ -66,7 +69,8 @@ export class Outlet {
    * was destroyed before the datagram fitted
    */
   send(datagram: DatagramLike): Promise<void> | undefined {
-    const bytes = Math.min(sizeBound(datagram), this.#maxBytes);
+    const bound = sizeBound(datagram);
+    const bytes = bound > MAX_WRAPPED_BYTES ? this.#maxBytes : Math.min(bound, this.#maxBytes);
     if (bytes > this.#freeBytes && !this.#hasRoomFor(bytes)) return this.#sendWhenItFits(datagram, bytes);
     return this.#sendNow(datagram, bytes);
   }

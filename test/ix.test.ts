@@ -300,6 +300,15 @@ describe('backpressure', () => {
     expect((await output).reduce((sum, { dropped }) => sum + dropped, 0)).toBe(0);
   });
 
+  it('datagrams that are too large for the ring to wrap around push nothing out', async () => {
+    const { sender, receiver } = Receiver.pair(210_000); // doubled, socket(7)
+    keep(receiver);
+    const source = new Source((index) => (index < 12 ? Buffer.from(numbered(index, 400_000)) : null));
+    const output = toArray(sendmmsg(keep(sender), { highWaterMarkBytes: 800_000 })(source));
+    expect(numbersOf(await receiver.receive(Number.POSITIVE_INFINITY, 1, output))).toEqual(range(12));
+    expect((await output).reduce((sum, { sent }) => sum + sent, 0)).toBe(12);
+  });
+
   it('a datagram whose size cannot be told confuses no one', async () => {
     const { receiver, socket } = blocked();
     const odd = [
