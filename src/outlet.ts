@@ -38,11 +38,12 @@ export class Outlet {
   #wake: () => void = () => {};
 
   constructor(socket: SocketSource, options: ResolvedBatchOptions, observer: BatchObserver) {
-    const { batchSize, highWaterMarkBytes } = options;
+    const { batchSize, highWaterMark, highWaterMarkBytes } = options;
     this.#maxBytes = highWaterMarkBytes;
     this.#freeBytes = highWaterMarkBytes;
     // Whole batches: a turn that came in the middle of one would flush it early.
-    this.#perTurn = Math.ceil(DATAGRAMS_PER_TURN / batchSize) * batchSize;
+    const batch = Math.min(batchSize, highWaterMark);
+    this.#perTurn = Math.ceil(DATAGRAMS_PER_TURN / batch) * batch;
     this.#untilTurn = this.#perTurn;
     const own = typeof socket === 'function' ? socket() : null;
     this.#own = own;
