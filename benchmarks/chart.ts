@@ -6,9 +6,10 @@
  *
  * @see {@link https://vega.github.io/vega-lite/docs/ | Vega-Lite}
  */
+
+import { medianOf, type Result, type Row, type Run } from '../src/cli/bench/report.ts';
+import { quantile } from '../src/cli/bench/statistics.ts';
 import { importPeer } from './peer-packages.ts';
-import { medianOf, type Result, type Row, type Run } from './report.ts';
-import { quantile } from './statistics.ts';
 
 /** One mark of the chart. */
 export interface ChartPoint {

@@ -6,45 +6,18 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { label, type Peer, script } from '../src/cli/bench/peers.ts';
+import { lengthsOf } from '../src/cli/bench/workload.ts';
 import type { BatchOptions } from '../src/index.ts';
 import { binaryOf, SOURCES, versionOf } from './peer-packages.ts';
-import { lengthsOf, type Workload } from './workload.ts';
 
-/** A sender under test. */
-export interface Peer {
-  readonly name: string;
-  /** What it needs that may be missing. */
-  readonly needs?: 'cc' | 'bun' | 'hot-shots' | 'udx-native' | 'unix-dgram';
-  /** The command that sends `workload`. */
-  command(workload: Workload): readonly string[];
-}
-
-const script = (name: string): string => fileURLToPath(new URL(`./senders/${name}.js`, import.meta.url));
-const node =
-  (name: string, argument: object | string, ...flags: readonly string[]): Peer['command'] =>
-  (workload) => [
-    process.execPath,
-    ...flags,
-    script(name),
-    typeof argument === 'string' ? argument : JSON.stringify(argument),
-    JSON.stringify(workload),
-  ];
-const label = (base: string, ...details: readonly (string | false)[]): string =>
-  [base, ...details.filter((detail) => detail !== false)].join(', ');
-
-/** rx-sendmmsg, through its operator. */
-export function operatorPeer(detail: string | false = false, options: BatchOptions = {}): Peer {
-  return { name: label('rx-sendmmsg', detail), command: node('operator', { options }) };
-}
+const here = (name: string): URL => new URL(`./senders/${name}.js`, import.meta.url);
+const node = (name: string, argument: object | string, ...flags: readonly string[]): Peer['command'] =>
+  script(here(name), argument, ...flags);
 
 /** rx-sendmmsg, through `BatchSender`. */
 export function batchSenderPeer(detail: string, options: BatchOptions = {}, broadcast = false): Peer {
   return { name: label('rx-sendmmsg', detail), command: node('batch-sender', { options, broadcast }) };
-}
-
-/** `node:dgram`; connected only where there is one destination. */
-export function dgramPeer(connection: 'connected' | 'unconnected'): Peer {
-  return { name: label('node:dgram', connection === 'connected' && connection), command: node('dgram', connection) };
 }
 
 export function hotShotsPeer(buffer: 'buffered' | 'unbuffered'): Peer {
@@ -63,7 +36,7 @@ export function bunPeer(connection: 'connected' | 'unconnected'): Peer {
   return {
     name: label('Bun sendMany', connection === 'connected' && connection),
     needs: 'bun',
-    command: (workload) => [binaryOf('bun'), script('bun'), connection, JSON.stringify(workload)],
+    command: (workload) => [binaryOf('bun'), fileURLToPath(here('bun')), connection, JSON.stringify(workload)],
   };
 }
 

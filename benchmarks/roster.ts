@@ -1,34 +1,25 @@
 /**
  * The named workloads, and who takes part in each.
  */
+
+import { dgramPeer, type Entry, operatorPeer } from '../src/cli/bench/peers.ts';
+import { lengthsOf } from '../src/cli/bench/workload.ts';
 import {
   batchSenderPeer,
   bunPeer,
-  dgramPeer,
   hotShotsPeer,
   latencyPeer,
   memoryPeer,
   nativePeer,
-  operatorPeer,
-  type Peer,
   udxPeer,
   unixDgramPeer,
 } from './peers.ts';
-import type { Kind, ReceiverMode } from './report.ts';
-import { lengthsOf, type Workload } from './workload.ts';
-
-/** A workload with its senders, in the order of the table. */
-export interface Entry {
-  readonly kind: Kind;
-  readonly receivers: readonly ReceiverMode[];
-  readonly shape: Omit<Workload, 'port' | 'path' | 'seconds'>;
-  readonly isUnix?: boolean;
-  readonly peers: readonly Peer[];
-}
 
 const ours = operatorPeer();
 const oursLargeBatches = operatorPeer('batchSize 1024', { batchSize: 1024 });
 const oursPlain = operatorPeer('gso off', { gso: 'off' });
+/** Lines share datagrams, as those of hot-shots with its buffer on do: a figure is of lines. */
+const oursPacked = operatorPeer('packed', { pack: { maxBytes: 1432 } });
 /** A flush on the thread pool is worth its way there when it is large. */
 const offload = { offload: true, batchSize: 256 } as const;
 const dgram = [dgramPeer('unconnected'), dgramPeer('connected')];
@@ -54,6 +45,7 @@ const lines = (lengths: 'equal' | 'mixed'): Entry => {
       ours,
       oursLargeBatches,
       oursPlain,
+      oursPacked,
       ...dgram,
       hotShotsPeer('unbuffered'),
       hotShotsPeer('buffered'),

@@ -4,14 +4,23 @@
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
+import type { Entry, Peer } from '../src/cli/bench/peers.ts';
+import { measureEntry } from '../src/cli/bench/processes.ts';
+import {
+  type Result,
+  type Run,
+  renderEncode,
+  renderHead,
+  renderResult,
+  renderRun,
+  selectFrom,
+} from '../src/cli/bench/report.ts';
 import { renderSvg } from './chart.ts';
 import { measureEncoding } from './encode.ts';
 import { describeMachine } from './machine.ts';
 import { HOW_TO_INSTALL, versionOf } from './peer-packages.ts';
-import { isAvailable, type Peer } from './peers.ts';
-import { measureEntry } from './processes.ts';
-import { type Result, type Run, renderEncode, renderHead, renderResult, renderRun, selectFrom } from './report.ts';
-import { type Entry, ROSTER } from './roster.ts';
+import { isAvailable } from './peers.ts';
+import { ROSTER } from './roster.ts';
 
 const USAGE = `npm run bench -- [WORKLOAD…] [--rounds N] [--seconds S] [--senders TEXT] [--json] [--svg FILE] [--from FILE]
 

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import { keepInFlight } from '../benchmarks/measure.ts';
 import { ROSTER } from '../benchmarks/roster.ts';
-import { addressesOf, lengthsOf, lineOf, metricOf } from '../benchmarks/workload.ts';
+import { keepInFlight } from '../src/cli/bench/measure.ts';
+import { addressesOf, lengthsOf, lineOf, metricOf } from '../src/cli/bench/workload.ts';
 
 describe('metric lines', () => {
   it.each(['equal', 'mixed'] as const)('%s: 30 to 60 characters, and the C sender is given their lengths', (lines) => {

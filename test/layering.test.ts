@@ -17,7 +17,7 @@ const LEVELS: readonly (readonly RegExp[])[] = [
   [/^src\/(flush|mmsg-receiver)\.ts$/],
   [/^src\/(batch-sender|lane|lanes|lane-driver|diagnostics|outlet)\.ts$/],
   [/^operators\/(rxjs|ix)\/[a-z-]+\.ts$/, /^src\/streams\.ts$/],
-  [/^src\/(index|ix)\.ts$/, /^src\/cli\/[a-z-]+\.ts$/],
+  [/^src\/(index|ix)\.ts$/, /^src\/cli\/[a-z/-]+\.ts$/],
 ];
 
 interface Import {

@@ -2,9 +2,10 @@
  * `BatchSender`, which says when its queue is full: needed where the source could outrun the kernel (on the thread pool, on a
  * unix socket). With `broadcast`, a tick is one payload to all destinations.
  */
+
+import { measure, readWorkload } from '../../src/cli/bench/measure.ts';
+import { addressesOf, lineOf } from '../../src/cli/bench/workload.ts';
 import { type BatchOptions, BatchSender, type Datagram, DatagramSocket, endpoint } from '../../src/index.ts';
-import { measure, readWorkload } from '../measure.ts';
-import { addressesOf, lineOf } from '../workload.ts';
 
 const workload = readWorkload();
 const { options, broadcast } = JSON.parse(process.argv.at(-2)!) as { options: BatchOptions; broadcast?: boolean };

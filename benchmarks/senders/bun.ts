@@ -1,6 +1,6 @@
 /** Bun's `sendMany`, 64 datagrams a call, connected or not. Runs on Bun alone. */
-import { measure, readWorkload } from '../measure.ts';
-import { addressesOf, lineOf } from '../workload.ts';
+import { measure, readWorkload } from '../../src/cli/bench/measure.ts';
+import { addressesOf, lineOf } from '../../src/cli/bench/workload.ts';
 
 type Payload = string | Uint8Array;
 /** What is used of Bun. */

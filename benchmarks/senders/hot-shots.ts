@@ -1,8 +1,8 @@
 /** hot-shots, a StatsD client over node:dgram: a datagram for each metric (64 in flight), or many metrics in one. */
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { keepInFlight, measure, readWorkload } from '../measure.ts';
+import { keepInFlight, measure, readWorkload } from '../../src/cli/bench/measure.ts';
+import { lineOf, metricOf } from '../../src/cli/bench/workload.ts';
 import { requirePeer } from '../peer-packages.ts';
-import { lineOf, metricOf } from '../workload.ts';
 
 /** What is used of hot-shots. */
 interface Client {

@@ -4,8 +4,8 @@
  */
 import { createSocket } from 'node:dgram';
 import { Subject } from 'rxjs';
+import { mainThreadSeconds, print, readWorkload, warmUpMs } from '../../src/cli/bench/measure.ts';
 import { type BatchOptions, type DatagramLike, DatagramSocket, endpoint, sendmmsg } from '../../src/index.ts';
-import { mainThreadSeconds, print, readWorkload, warmUpMs } from '../measure.ts';
 
 const workload = readWorkload();
 const { port } = workload;

@@ -1,8 +1,8 @@
 /** The memory of a long run: through the operator, through `BatchSender` on the thread pool, or through node:dgram. */
 import { createSocket } from 'node:dgram';
 import { map, Subject } from 'rxjs';
+import { keepInFlight, measureMemory, readWorkload } from '../../src/cli/bench/measure.ts';
 import { type BatchOptions, BatchSender, type Datagram, DatagramSocket, endpoint, sendmmsg } from '../../src/index.ts';
-import { keepInFlight, measureMemory, readWorkload } from '../measure.ts';
 
 const workload = readWorkload();
 const { via, options } = JSON.parse(process.argv.at(-2)!) as {

@@ -1,7 +1,7 @@
 /** udx-native: the datagrams of its socket, without its streams; 64 in flight. */
-import { keepInFlight, measure, readWorkload } from '../measure.ts';
+import { keepInFlight, measure, readWorkload } from '../../src/cli/bench/measure.ts';
+import { addressesOf, lineOf } from '../../src/cli/bench/workload.ts';
 import { requirePeer } from '../peer-packages.ts';
-import { addressesOf, lineOf } from '../workload.ts';
 
 /** What is used of udx-native. */
 interface UdxSocket {

@@ -1,5 +1,5 @@
 /** unix-dgram: one synchronous send(2) a datagram; where the receiver's queue is full, it waits to be told. */
-import { measure, readWorkload } from '../measure.ts';
+import { measure, readWorkload } from '../../src/cli/bench/measure.ts';
 import { requirePeer } from '../peer-packages.ts';
 
 /** What is used of unix-dgram. */

@@ -5,6 +5,7 @@
 import { createRequire } from 'node:module';
 import { Argument, Command, CommanderError, Option } from 'commander';
 import { integer, parseFraming, parseOutputFraming } from './arguments.ts';
+import { type BenchOptions, bench } from './bench.ts';
 import { demo } from './demo.ts';
 import { type RecvOptions, recv } from './recv.ts';
 import { type SendOptions, send } from './send.ts';
@@ -68,6 +69,11 @@ function createProgram(run: (exitCode: Promise<number>) => Promise<void>): Comma
     .addHelpText('after', '\nmmsg COMMAND --help tells the options of a command, with examples.');
   addSend(program, run);
   addRecv(program, run);
+  program
+    .command('bench')
+    .description('how fast this machine sends, beside node:dgram: less than 20 seconds')
+    .option('--json', 'print the figures on standard output, as one JSON object')
+    .action((options: BenchOptions) => run(bench(options)));
   program
     .command('demo')
     .description('a telemetry stream through the operator to a receiver of its own, and the account of it')

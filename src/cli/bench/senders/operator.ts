@@ -1,7 +1,7 @@
 /** `source$.pipe(map, sendmmsg(socket))`: the product as it is used. */
 
 import { map, Observable } from 'rxjs';
-import { type BatchOptions, type Datagram, DatagramSocket, endpoint, sendmmsg } from '../../src/index.ts';
+import { type BatchOptions, type Datagram, DatagramSocket, endpoint, sendmmsg } from '../../../index.ts';
 import { measure, readWorkload } from '../measure.ts';
 import { addressesOf, lineOf } from '../workload.ts';
 
@@ -32,13 +32,25 @@ const counted = (isOver: () => boolean): Observable<number> =>
     subscriber.complete();
   });
 
+/** Where lines are packed, they are what counts: how many, and their bytes with a newline each. */
+const isPacked = options.pack !== undefined;
+let joinedBytes = 0;
+let joined = 0;
+const lineFor = (n: number): Datagram => {
+  const payload = lineOf(lines!, n);
+  joined++;
+  joinedBytes += payload.length + 1;
+  return { payload, to: first };
+};
+
 await measure(
   workload,
   (isOver) =>
     new Promise((resolve, reject) => {
       let sent = 0;
+      const before = joined;
       counted(isOver)
-        .pipe(map(datagramOf), sendmmsg(socket, options))
+        .pipe(map(isPacked ? lineFor : datagramOf), sendmmsg(socket, options))
         .subscribe({
           next: (report) => {
             sent += report.sent;
@@ -46,9 +58,9 @@ await measure(
             dropped += report.dropped + report.rejected.length;
           },
           error: reject,
-          complete: () => resolve(sent),
+          complete: () => resolve(isPacked ? joined - before : sent),
         });
     }),
-  () => ({ syscalls, dropped }),
+  () => ({ syscalls, dropped, ...(isPacked && { joinedBytes }) }),
 );
 socket.close();

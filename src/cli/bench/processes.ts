@@ -7,9 +7,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
-import type { Peer } from './peers.ts';
+import type { Entry, Peer } from './peers.ts';
 import type { Metric, ReceiverMode, Result, Row } from './report.ts';
-import type { Entry } from './roster.ts';
 import type { ReceiverCount, SenderResult, Workload } from './workload.ts';
 
 export interface Settings {

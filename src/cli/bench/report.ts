@@ -48,7 +48,7 @@ export interface Run {
   readonly machine: { readonly [name: string]: string };
   readonly settings: { readonly rounds: number; readonly seconds: number };
   /** Nanoseconds of encoding, by shape. */
-  readonly encode?: { readonly [shape: string]: number };
+  readonly encode?: { readonly [shape: string]: { readonly median: number; readonly least: number } };
   readonly results: readonly Result[];
   /** Who did not take part, and why. */
   readonly missing: readonly string[];
@@ -96,8 +96,9 @@ export function renderHead({ machine, settings, missing }: Run): string {
 }
 
 export function renderEncode(encode: NonNullable<Run['encode']>): string {
-  const rows = Object.entries(encode).map(([shape, ns]) => [shape, ns.toFixed(0)]);
-  return `### encode: into the ring and out again, no system call\n\n${table(['datagram', 'ns'], rows)}`;
+  const rows = Object.entries(encode).map(([shape, { median, least }]) => [shape, median.toFixed(0), least.toFixed(0)]);
+  const head = ['datagram', 'ns, median', 'ns, least'];
+  return `### encode: into the ring and out again, no system call\n\n${table(head, rows)}`;
 }
 
 export function renderResult(result: Result): string {

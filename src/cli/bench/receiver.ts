@@ -5,8 +5,8 @@
  * answered with a {@link ReceiverCount}; `reset` forgets the latencies so far.
  */
 import { createInterface } from 'node:readline';
-import { DatagramSocket } from '../src/index.ts';
-import { type DatagramSink, MmsgReceiver } from '../src/mmsg-receiver.ts';
+import { DatagramSocket } from '../../index.ts';
+import { type DatagramSink, MmsgReceiver } from '../../mmsg-receiver.ts';
 import { quantile } from './statistics.ts';
 import type { ReceiverCount } from './workload.ts';
 
