@@ -3,6 +3,7 @@
  */
 import type { SchedulerLike } from 'rxjs';
 import { argumentTypeError, argumentValueError, outOfRangeError } from './errors.ts';
+import type { PaceOptions } from './pace.ts';
 
 /**
  * When to flush, how much to queue, and what to do when the queue is full.
@@ -46,6 +47,11 @@ export interface BatchOptions {
    * lane, so order holds for each destination, not between destinations.
    */
   readonly lanes?: number | undefined;
+  /**
+   * Send no faster than this; default: as fast as the kernel takes it. The triggers say when a flush is due, the pace how much
+   * of it goes; the rest waits in the queue. All `lanes` share one pace. See {@link PaceOptions}.
+   */
+  readonly pace?: PaceOptions | undefined;
   /** Time for all timers; default: the event loop's own monotonic ones. */
   readonly scheduler?: SchedulerLike | undefined;
 }
@@ -63,6 +69,7 @@ export interface ResolvedBatchOptions {
   readonly gso: 'auto' | 'off';
   readonly offload: boolean;
   readonly lanes: number;
+  readonly pace: PaceOptions | undefined;
   readonly scheduler: SchedulerLike | undefined;
 }
 
@@ -98,6 +105,7 @@ export function resolveBatchOptions(options: BatchOptions): ResolvedBatchOptions
     gso,
     offload,
     lanes,
+    pace: pace(options.pace),
     scheduler,
   };
 }
@@ -117,5 +125,33 @@ function milliseconds(name: string, value: unknown, fallback: number): number {
   if (!(value >= 0 && value <= MAX_TIMER_MS)) {
     throw outOfRangeError(`"options.${name}"`, `milliseconds >= 0 and <= ${MAX_TIMER_MS}`, value);
   }
+  return value;
+}
+
+const PACE_OPTIONS: readonly string[] = ['datagramsPerSecond', 'bytesPerSecond', 'burst'];
+
+function pace(value: PaceOptions | undefined): PaceOptions | undefined {
+  if (value === undefined) return undefined;
+  if (typeof value !== 'object' || value === null) throw argumentTypeError('"options.pace"', 'an object', value);
+  const unknown = Object.keys(value).find((name) => !PACE_OPTIONS.includes(name));
+  if (unknown !== undefined)
+    throw argumentValueError('"options.pace"', `may hold ${PACE_OPTIONS.join(', ')} only`, unknown);
+  const datagramsPerSecond = rate('datagramsPerSecond', value.datagramsPerSecond);
+  const bytesPerSecond = rate('bytesPerSecond', value.bytesPerSecond);
+  if (datagramsPerSecond === undefined && bytesPerSecond === undefined) {
+    throw argumentValueError('"options.pace"', 'must hold datagramsPerSecond or bytesPerSecond', value);
+  }
+  const burst = value.burst;
+  return {
+    datagramsPerSecond,
+    bytesPerSecond,
+    burst: burst === undefined ? undefined : integer('pace.burst', burst, 1, 1, MAX_SLOTS),
+  };
+}
+
+function rate(name: string, value: unknown): number | undefined {
+  if (value === undefined) return undefined;
+  if (typeof value !== 'number') throw argumentTypeError(`"options.pace.${name}"`, 'a number', value);
+  if (!(value > 0 && value < Infinity)) throw outOfRangeError(`"options.pace.${name}"`, '> 0 and finite', value);
   return value;
 }

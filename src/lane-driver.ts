@@ -14,6 +14,7 @@ import { isGsoAllowed } from './gso.ts';
 import { FREE, HELD, IN_FLIGHT, type Lane, type LaneOwner } from './lane.ts';
 import { Lanes } from './lanes.ts';
 import type { MmsgRing } from './mmsg-ring.ts';
+import { Pace } from './pace.ts';
 import type { Transport } from './transport.ts';
 
 /**
@@ -64,6 +65,7 @@ export class LaneDriver {
   readonly #observer: BatchObserver;
   readonly #transport: Transport;
   readonly #onlyLane: Lane | null;
+  readonly #pace: Pace | null;
   readonly #leaveTransport: () => void;
   readonly #onReleased: () => void;
   #disarm: Disarm | null = null;
@@ -84,8 +86,10 @@ export class LaneDriver {
     this.#onReleased = onReleased;
     this.clock = options.scheduler === undefined ? eventLoopClock : schedulerClock(options.scheduler);
     this.isInline = transport.sendmmsg !== null && !options.offload;
-    const usesGso = options.gso === 'auto' && transport.supportsGso && isGsoAllowed();
-    const context = { transport, clock: this.clock, isInline: this.isInline, owner: this.#laneOwner() };
+    const pace = options.pace === undefined ? null : new Pace(options.pace, this.clock);
+    this.#pace = pace;
+    const usesGso = options.gso === 'auto' && transport.supportsGso && isGsoAllowed() && pace?.maxSegments !== 1;
+    const context = { transport, clock: this.clock, pace, isInline: this.isInline, owner: this.#laneOwner() };
     this.lanes = new Lanes(options, usesGso, context);
     this.#onlyLane = options.lanes === 1 ? this.lanes.all[0]! : null;
     this.counters = new SenderCounters(transport, usesGso, this.lanes);
@@ -216,6 +220,8 @@ export class LaneDriver {
     // Of an error's last flush and of a drain, all that goes without waiting still goes.
     if (verdict === 'again' && this.#givenUpAs !== 'drainTimeout' && !this.#isFatal) {
       lane.flush();
+      // What the pace holds back would have to be waited for.
+      if (lane.hold === HELD && this.#givenUpAs !== null) return this.#giveUpAs(this.#givenUpAs);
       // A source that is never quite caught up with is told of its datagrams, too.
       const { sent, rejected } = lane.loop;
       if (lane.hold !== IN_FLIGHT || sent + rejected.length >= this.flushAt) this.emit();
@@ -296,6 +302,7 @@ export class LaneDriver {
 
   #onTransportClosed(): void {
     if (this.state === CLOSED || (this.lanes.queued === 0 && this.state === OPEN)) return;
+    this.#pace?.lift();
     this.flush(HELD); // the answer is EBADF
   }
 

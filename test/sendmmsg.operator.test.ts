@@ -248,6 +248,18 @@ describe('bad arguments throw at once, before anything is subscribed to', () => 
     ['options.batchSize', { batchSize: '64' }, 'ERR_INVALID_ARG_TYPE'],
     ['options.overflow', { overflow: 'block' }, 'ERR_INVALID_ARG_VALUE'],
     ['options.scheduler', { scheduler: {} }, 'ERR_INVALID_ARG_TYPE'],
+    ['options.pace', { pace: 20_000 }, 'ERR_INVALID_ARG_TYPE'],
+    ['options.pace', { pace: null }, 'ERR_INVALID_ARG_TYPE'],
+    ['options.pace', { pace: {} }, 'ERR_INVALID_ARG_VALUE'],
+    ['options.pace', { pace: { burst: 5 } }, 'ERR_INVALID_ARG_VALUE'],
+    ['options.pace', { pace: { datagramsPerSecond: 1, bits: 1 } }, 'ERR_INVALID_ARG_VALUE'],
+    ['options.pace.datagramsPerSecond', { pace: { datagramsPerSecond: 0 } }, 'ERR_OUT_OF_RANGE'],
+    ['options.pace.datagramsPerSecond', { pace: { datagramsPerSecond: Number.NaN } }, 'ERR_OUT_OF_RANGE'],
+    ['options.pace.datagramsPerSecond', { pace: { datagramsPerSecond: Number.POSITIVE_INFINITY } }, 'ERR_OUT_OF_RANGE'],
+    ['options.pace.datagramsPerSecond', { pace: { datagramsPerSecond: '9' } }, 'ERR_INVALID_ARG_TYPE'],
+    ['options.pace.bytesPerSecond', { pace: { bytesPerSecond: -1 } }, 'ERR_OUT_OF_RANGE'],
+    ['options.pace.burst', { pace: { bytesPerSecond: 1, burst: 0.5 } }, 'ERR_OUT_OF_RANGE'],
+    ['options.pace.burst', { pace: { bytesPerSecond: 1, burst: '5' } }, 'ERR_INVALID_ARG_TYPE'],
     ['options.drainTimeoutMs', { drainTimeoutMs: Number.POSITIVE_INFINITY }, 'ERR_OUT_OF_RANGE'],
   ])('%s %o', (name, options, code) => {
     expect(() => sendmmsg(socket, options as never)).toThrow(
