@@ -52,6 +52,10 @@ export interface BatchOptions {
    * of it goes; the rest waits in the queue. All `lanes` share one pace. See {@link PaceOptions}.
    */
   readonly pace?: PaceOptions | undefined;
+  /** MSG_DONTROUTE: send only to hosts on a directly connected network; default false. Not through node:dgram. */
+  readonly dontRoute?: boolean | undefined;
+  /** MSG_CONFIRM: tell the link layer that the peer answers, so that it is not probed by ARP; default false. Not through node:dgram. */
+  readonly confirm?: boolean | undefined;
   /** Time for all timers; default: the event loop's own monotonic ones. */
   readonly scheduler?: SchedulerLike | undefined;
 }
@@ -70,6 +74,8 @@ export interface ResolvedBatchOptions {
   readonly offload: boolean;
   readonly lanes: number;
   readonly pace: PaceOptions | undefined;
+  readonly dontRoute: boolean;
+  readonly confirm: boolean;
   readonly scheduler: SchedulerLike | undefined;
 }
 
@@ -77,16 +83,22 @@ export interface ResolvedBatchOptions {
 const MAX_TIMER_MS = 2 ** 31 - 1;
 const MAX_SLOTS = 2 ** 20;
 const MAX_QUEUED_BYTES = 2 ** 30;
+/** MSG_MORE would merge a batch into one datagram, MSG_OOB means nothing here. */
+const REFUSED_FLAGS: readonly string[] = ['more', 'oob'];
 
 /** Reads every option once. Throws SendmmsgError that names the option and the value. */
 export function resolveBatchOptions(options: BatchOptions): ResolvedBatchOptions {
   if (typeof options !== 'object' || options === null) throw argumentTypeError('"options"', 'an object', options);
-  const { overflow = 'drop-oldest', gso = 'auto', offload = false, scheduler } = options;
+  const { overflow = 'drop-oldest', gso = 'auto', scheduler } = options;
+  for (const name of REFUSED_FLAGS) {
+    if (!(name in options)) continue;
+    throw argumentValueError(`"options.${name}"`, 'is not for datagrams', (options as Record<string, unknown>)[name]);
+  }
   if (overflow !== 'drop-oldest' && overflow !== 'drop-newest' && overflow !== 'error') {
     throw argumentValueError('"options.overflow"', "must be 'drop-oldest', 'drop-newest' or 'error'", overflow);
   }
   if (gso !== 'auto' && gso !== 'off') throw argumentValueError('"options.gso"', "must be 'auto' or 'off'", gso);
-  if (typeof offload !== 'boolean') throw argumentTypeError('"options.offload"', 'a boolean', offload);
+  const offload = flag('offload', options.offload);
   const lanes = integer('lanes', options.lanes, 1, 1, 8);
   if (lanes > 1 && !offload) throw argumentValueError('"options.lanes"', 'above 1 needs offload: true', lanes);
   if (scheduler !== undefined && (typeof scheduler?.schedule !== 'function' || typeof scheduler.now !== 'function')) {
@@ -106,6 +118,8 @@ export function resolveBatchOptions(options: BatchOptions): ResolvedBatchOptions
     offload,
     lanes,
     pace: pace(options.pace),
+    dontRoute: flag('dontRoute', options.dontRoute),
+    confirm: flag('confirm', options.confirm),
     scheduler,
   };
 }
@@ -116,6 +130,12 @@ function integer(name: string, value: unknown, fallback: number, lowest: number,
   if (!Number.isInteger(value) || value < lowest || value > highest) {
     throw outOfRangeError(`"options.${name}"`, `an integer >= ${lowest} and <= ${highest}`, value);
   }
+  return value;
+}
+
+function flag(name: string, value: unknown): boolean {
+  if (value === undefined) return false;
+  if (typeof value !== 'boolean') throw argumentTypeError(`"options.${name}"`, 'a boolean', value);
   return value;
 }
 

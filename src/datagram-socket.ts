@@ -144,7 +144,7 @@ export class DatagramSocket {
     if (!(transport instanceof NativeTransport)) throw unavailable('socket.sendmmsg');
     const ring = this.#encode(datagrams, transport);
     const vlen = ring.span();
-    const answer = transport.sendmmsgWith(ring, vlen, bits);
+    const answer = transport.sendmmsg(ring, vlen, bits);
     const lengths = Array.from({ length: Math.max(0, answer) }, (_, index) => ring.sentLengthAt(index));
     const target = answer < 0 ? describeName(ring.nameAt(0)) : {};
     ring.release(ring.datagrams);
@@ -306,7 +306,8 @@ function flagBits(flags: object): number {
   return bits;
 }
 
-function unavailable(what: string): SendmmsgError {
+/** @internal What there is no way to do on this platform. */
+export function unavailable(what: string): SendmmsgError {
   return new SendmmsgError(`${what} is not available here: there is no sendmmsg(2) on this platform`, {
     code: 'ERR_FEATURE_UNAVAILABLE_ON_PLATFORM',
   });

@@ -34,6 +34,7 @@ export class DgramTransport implements Transport {
   readonly backend = 'node:dgram';
   readonly family: number;
   readonly isConnected: boolean;
+  readonly takesFlags = false;
   readonly supportsGso = false;
   readonly latch: GsoLatch = new GsoLatch();
   readonly sendmmsg = null;
@@ -85,7 +86,7 @@ export class DgramTransport implements Transport {
     return allocateDetached(bytes);
   }
 
-  sendmmsgLater(ring: MmsgRing, _vlen: number, done: (answer: number) => void): void {
+  sendmmsgLater(ring: MmsgRing, _vlen: number, _flags: number, done: (answer: number) => void): void {
     if (this.#isClosed) {
       setImmediate(done, -EBADF);
       return;

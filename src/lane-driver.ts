@@ -5,9 +5,11 @@
  * Invariants: nothing is flushed beside a flush in flight or a wait, and a retry timer and the flush timer never run side by
  * side. The observer is user code: state is looked at anew after each call-out.
  */
+import { MSG_CONFIRM, MSG_DONTROUTE } from './abi.ts';
 import type { ResolvedBatchOptions } from './batch-options.ts';
 import { type Clock, type Disarm, eventLoopClock, schedulerClock } from './clock.ts';
 import type { BatchReport } from './datagram.ts';
+import { unavailable } from './datagram-socket.ts';
 import { type DropReason, SenderCounters } from './diagnostics.ts';
 import type { Verdict } from './flush.ts';
 import { isGsoAllowed } from './gso.ts';
@@ -89,7 +91,9 @@ export class LaneDriver {
     const pace = options.pace === undefined ? null : new Pace(options.pace, this.clock);
     this.#pace = pace;
     const usesGso = options.gso === 'auto' && transport.supportsGso && isGsoAllowed() && pace?.maxSegments !== 1;
-    const context = { transport, clock: this.clock, pace, isInline: this.isInline, owner: this.#laneOwner() };
+    const flags = (options.dontRoute ? MSG_DONTROUTE : 0) | (options.confirm ? MSG_CONFIRM : 0);
+    if (flags !== 0 && !transport.takesFlags) throw unavailable('"options.dontRoute" or "options.confirm"');
+    const context = { transport, clock: this.clock, pace, flags, isInline: this.isInline, owner: this.#laneOwner() };
     this.lanes = new Lanes(options, usesGso, context);
     this.#onlyLane = options.lanes === 1 ? this.lanes.all[0]! : null;
     this.counters = new SenderCounters(transport, usesGso, this.lanes);

@@ -43,6 +43,8 @@ export interface LaneContext {
   readonly clock: Clock;
   /** How fast all lanes together may send; `null`: as fast as they can. */
   readonly pace: Pace | null;
+  /** Of every call: MSG_DONTROUTE, MSG_CONFIRM. */
+  readonly flags: number;
   /** Whether a flush is done when the call returns; not on the thread pool, nor through node:dgram. */
   readonly isInline: boolean;
   readonly owner: LaneOwner;
@@ -56,6 +58,7 @@ export class Lane {
   readonly #transport: Transport;
   readonly #clock: Clock;
   readonly #pace: Pace | null;
+  readonly #flags: number;
   readonly #isInline: boolean;
   readonly #owner: LaneOwner;
   #disarm: Disarm | null = null;
@@ -68,6 +71,7 @@ export class Lane {
     this.#transport = context.transport;
     this.#clock = context.clock;
     this.#pace = context.pace;
+    this.#flags = context.flags;
     this.#isInline = context.isInline;
     this.#owner = context.owner;
   }
@@ -115,7 +119,7 @@ export class Lane {
     const vlen = this.loop.ask();
     if (vlen === 0) return this.settle('paced');
     this.hold = IN_FLIGHT;
-    this.#transport.sendmmsgLater(this.ring, vlen, (answer) => {
+    this.#transport.sendmmsgLater(this.ring, vlen, this.#flags, (answer) => {
       this.hold = FREE;
       this.#owner.onLanded(this, this.loop.settle(vlen, answer));
     });

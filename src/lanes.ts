@@ -85,7 +85,8 @@ export class Lanes {
 }
 
 function newLane(options: ResolvedBatchOptions, usesGso: boolean, context: LaneContext): Lane {
-  const { transport, clock, pace } = context;
+  const { transport, clock, pace, flags } = context;
+  const { sendmmsg } = transport;
   const mostBytes = transport.family === AF_INET ? MAX_SEGMENTED_BYTES_IPV4 : MAX_SEGMENTED_BYTES_IPV6;
   const layout = {
     slots: options.highWaterMark,
@@ -97,7 +98,7 @@ function newLane(options: ResolvedBatchOptions, usesGso: boolean, context: LaneC
   };
   const ring = new MmsgRing(layout, (bytes) => transport.allocate(bytes));
   const wire = {
-    sendmmsg: transport.sendmmsg ?? (() => 0),
+    sendmmsg: (messages: MmsgRing, vlen: number) => sendmmsg?.(messages, vlen, flags) ?? 0,
     takeError: () => transport.takeError(),
     reconnect: () => transport.reconnect(),
     now: () => clock.now(),
