@@ -1,7 +1,7 @@
 /**
  * The options of a batch, checked once when an operator or a sender is made: bad ones throw at once.
  */
-import type { SchedulerLike } from 'rxjs';
+import type { NextObserver, SchedulerLike } from 'rxjs';
 import { argumentTypeError, argumentValueError, outOfRangeError } from './errors.ts';
 import type { PaceOptions } from './pace.ts';
 
@@ -52,6 +52,14 @@ export interface BatchOptions {
    * of it goes; the rest waits in the queue. All `lanes` share one pace. See {@link PaceOptions}.
    */
   readonly pace?: PaceOptions | undefined;
+  /**
+   * Told `true` when the queue has become full (`send` returns false then), and `false` when it is half empty again; never the same
+   * twice in a row. A source that can be paused need not lose anything. What it throws is thrown outside, as RxJS does it.
+   *
+   * While the queue is drained it is still told; before `complete` or `error` a last `true` is taken back. After an unsubscribe it
+   * is told nothing more, `false` neither.
+   */
+  readonly pressure?: NextObserver<boolean> | undefined;
   /** MSG_DONTROUTE: send only to hosts on a directly connected network; default false. Not through node:dgram. */
   readonly dontRoute?: boolean | undefined;
   /** MSG_CONFIRM: tell the link layer that the peer answers, so that it is not probed by ARP; default false. Not through node:dgram. */
@@ -74,6 +82,7 @@ export interface ResolvedBatchOptions {
   readonly offload: boolean;
   readonly lanes: number;
   readonly pace: PaceOptions | undefined;
+  readonly pressure: NextObserver<boolean> | undefined;
   readonly dontRoute: boolean;
   readonly confirm: boolean;
   readonly scheduler: SchedulerLike | undefined;
@@ -89,7 +98,7 @@ const REFUSED_FLAGS: readonly string[] = ['more', 'oob'];
 /** Reads every option once. Throws SendmmsgError that names the option and the value. */
 export function resolveBatchOptions(options: BatchOptions): ResolvedBatchOptions {
   if (typeof options !== 'object' || options === null) throw argumentTypeError('"options"', 'an object', options);
-  const { overflow = 'drop-oldest', gso = 'auto', scheduler } = options;
+  const { overflow = 'drop-oldest', gso = 'auto', pressure, scheduler } = options;
   for (const name of REFUSED_FLAGS) {
     if (!(name in options)) continue;
     throw argumentValueError(`"options.${name}"`, 'is not for datagrams', (options as Record<string, unknown>)[name]);
@@ -103,6 +112,9 @@ export function resolveBatchOptions(options: BatchOptions): ResolvedBatchOptions
   if (lanes > 1 && !offload) throw argumentValueError('"options.lanes"', 'above 1 needs offload: true', lanes);
   if (scheduler !== undefined && (typeof scheduler?.schedule !== 'function' || typeof scheduler.now !== 'function')) {
     throw argumentTypeError('"options.scheduler"', 'an RxJS scheduler', scheduler);
+  }
+  if (pressure !== undefined && typeof pressure?.next !== 'function') {
+    throw argumentTypeError('"options.pressure"', 'an observer with a next method', pressure);
   }
   return {
     batchSize: integer('batchSize', options.batchSize, 64, 1, MAX_SLOTS),
@@ -118,6 +130,7 @@ export function resolveBatchOptions(options: BatchOptions): ResolvedBatchOptions
     offload,
     lanes,
     pace: pace(options.pace),
+    pressure,
     dontRoute: flag('dontRoute', options.dontRoute),
     confirm: flag('confirm', options.confirm),
     scheduler,

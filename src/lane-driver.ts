@@ -77,6 +77,8 @@ export class LaneDriver {
   #isFatal = false;
   /** Why what is in flight, if the kernel does not take it, is dropped. */
   #givenUpAs: DropReason | null = null;
+  /** What `pressure` was told last. */
+  #isPressed = false;
   #readyWaiters: (() => void)[] = [];
   #closed: PromiseWithResolvers | null = null;
 
@@ -166,6 +168,25 @@ export class LaneDriver {
     } finally {
       this.#isEmitting = wasEmitting;
     }
+  }
+
+  /** The queue is full: asks the source to pause, if it has not been asked already. */
+  press(): void {
+    if (this.#options.pressure === undefined || this.#isPressed || this.state === CLOSED) return;
+    this.#tellPressure(true);
+    // What happened in there was kept quiet.
+    this.emit();
+  }
+
+  /** Whether a source that was asked to pause is to go on. */
+  get #isRelieved(): boolean {
+    return this.#isPressed && this.state !== CLOSED && this.lanes.isHalfEmpty;
+  }
+
+  #tellPressure(isFull: boolean): void {
+    this.#isPressed = isFull;
+    // As in any call-out, what it sends is flushed at the end of this turn: a source that starts and stops cannot spin.
+    this.quietly(() => callOut(() => this.#options.pressure?.next(isFull)));
   }
 
   #laneOwner(): LaneOwner {
@@ -268,8 +289,12 @@ export class LaneDriver {
     if (!isOutermost) return;
     this.#isEmitting = false;
     if (this.#readyWaiters.length > 0 && this.lanes.isHalfEmpty) this.#wakeReady();
+    if (this.#isRelieved) this.#tellPressure(false);
     if (this.#finishIfDrained()) return;
-    if (this.timer === NONE) this.#armFlush();
+    if (this.timer !== NONE) return;
+    // Filled and emptied again in that very call-out: told in the next turn, so that no echo can spin.
+    if (this.#isRelieved) this.#arm(SOON, 0);
+    else this.#armFlush();
   }
 
   #report(collected?: BatchReport[]): void {
@@ -333,6 +358,10 @@ export class LaneDriver {
       this.#report();
       this.#isEmitting = false;
       if ((this.state as number) === CLOSED) return; // unsubscribed by that report
+    }
+    if (this.#isPressed) {
+      this.#tellPressure(false);
+      if ((this.state as number) === CLOSED) return;
     }
     this.state = CLOSED;
     this.#release();
