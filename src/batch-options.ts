@@ -1,9 +1,10 @@
 /**
  * The options of a batch, checked once when an operator or a sender is made: bad ones throw at once.
  */
-import type { SchedulerLike } from 'rxjs';
+import type { NextObserver, SchedulerLike } from 'rxjs';
 import type { DatagramLike } from './datagram.ts';
 import { argumentTypeError, argumentValueError, outOfRangeError } from './errors.ts';
+import type { PaceOptions } from './pace.ts';
 
 /**
  * When to flush, how much to queue, and what to do when the queue is full.
@@ -55,6 +56,23 @@ export interface BatchOptions {
   readonly conflateBy?: ((datagram: DatagramLike) => unknown) | undefined;
   /** Packs lines: those that go to one destination share a datagram until it is full. Does without GSO. */
   readonly pack?: PackOptions | undefined;
+  /**
+   * Send no faster than this; default: as fast as the kernel takes it. The triggers say when a flush is due, the pace how much
+   * of it goes; the rest waits in the queue. All `lanes` share one pace. See {@link PaceOptions}.
+   */
+  readonly pace?: PaceOptions | undefined;
+  /**
+   * Told `true` when the queue has become full (`send` returns false then), and `false` when it is half empty again; never the same
+   * twice in a row. A source that can be paused need not lose anything. What it throws is thrown outside, as RxJS does it.
+   *
+   * While the queue is drained it is still told; before `complete` or `error` a last `true` is taken back. After an unsubscribe it
+   * is told nothing more, `false` neither.
+   */
+  readonly pressure?: NextObserver<boolean> | undefined;
+  /** MSG_DONTROUTE: send only to hosts on a directly connected network; default false. Not through node:dgram. */
+  readonly dontRoute?: boolean | undefined;
+  /** MSG_CONFIRM: tell the link layer that the peer answers, so that it is not probed by ARP; default false. Not through node:dgram. */
+  readonly confirm?: boolean | undefined;
   /** Time for all timers; default: the event loop's own monotonic ones. */
   readonly scheduler?: SchedulerLike | undefined;
 }
@@ -104,6 +122,10 @@ export interface ResolvedBatchOptions {
   readonly lanes: number;
   readonly conflateBy: ((datagram: DatagramLike) => unknown) | undefined;
   readonly pack: ResolvedPackOptions | undefined;
+  readonly pace: PaceOptions | undefined;
+  readonly pressure: NextObserver<boolean> | undefined;
+  readonly dontRoute: boolean;
+  readonly confirm: boolean;
   readonly scheduler: SchedulerLike | undefined;
 }
 
@@ -120,16 +142,22 @@ const MAX_SLOTS = 2 ** 20;
 const MAX_QUEUED_BYTES = 2 ** 30;
 /** What a UDP datagram over IPv4 may hold. */
 const MAX_PACKED_BYTES = 65_507;
+/** MSG_MORE would merge a batch into one datagram, MSG_OOB means nothing here. */
+const REFUSED_FLAGS: readonly string[] = ['more', 'oob'];
 
 /** Reads every option once. Throws SendmmsgError that names the option and the value. */
 export function resolveBatchOptions(options: BatchOptions): ResolvedBatchOptions {
   if (typeof options !== 'object' || options === null) throw argumentTypeError('"options"', 'an object', options);
-  const { overflow = 'drop-oldest', gso = 'auto', offload = false, conflateBy, scheduler } = options;
+  const { overflow = 'drop-oldest', gso = 'auto', conflateBy, pressure, scheduler } = options;
+  for (const name of REFUSED_FLAGS) {
+    if (!(name in options)) continue;
+    throw argumentValueError(`"options.${name}"`, 'is not for datagrams', (options as Record<string, unknown>)[name]);
+  }
   if (overflow !== 'drop-oldest' && overflow !== 'drop-newest' && overflow !== 'error') {
     throw argumentValueError('"options.overflow"', "must be 'drop-oldest', 'drop-newest' or 'error'", overflow);
   }
   if (gso !== 'auto' && gso !== 'off') throw argumentValueError('"options.gso"', "must be 'auto' or 'off'", gso);
-  if (typeof offload !== 'boolean') throw argumentTypeError('"options.offload"', 'a boolean', offload);
+  const offload = flag('offload', options.offload);
   const lanes = integer('lanes', options.lanes, 1, 1, 8);
   if (lanes > 1 && !offload) throw argumentValueError('"options.lanes"', 'above 1 needs offload: true', lanes);
   if (scheduler !== undefined && (typeof scheduler?.schedule !== 'function' || typeof scheduler.now !== 'function')) {
@@ -147,6 +175,9 @@ export function resolveBatchOptions(options: BatchOptions): ResolvedBatchOptions
   if (conflateBy !== undefined && maxAgeMs !== Infinity) {
     throw argumentValueError('"options.conflateBy"', 'cannot be combined with maxAgeMs', conflateBy);
   }
+  if (pressure !== undefined && typeof pressure?.next !== 'function') {
+    throw argumentTypeError('"options.pressure"', 'an observer with a next method', pressure);
+  }
   return {
     batchSize: integer('batchSize', options.batchSize, 64, 1, MAX_SLOTS),
     batchBytes: integer('batchBytes', options.batchBytes, Number.MAX_SAFE_INTEGER, 1, Number.MAX_SAFE_INTEGER),
@@ -161,6 +192,10 @@ export function resolveBatchOptions(options: BatchOptions): ResolvedBatchOptions
     lanes,
     conflateBy,
     pack,
+    pace: pace(options.pace),
+    pressure,
+    dontRoute: flag('dontRoute', options.dontRoute),
+    confirm: flag('confirm', options.confirm),
     scheduler,
   };
 }
@@ -185,11 +220,45 @@ function integer(name: string, value: unknown, fallback: number, lowest: number,
   return value;
 }
 
+function flag(name: string, value: unknown): boolean {
+  if (value === undefined) return false;
+  if (typeof value !== 'boolean') throw argumentTypeError(`"options.${name}"`, 'a boolean', value);
+  return value;
+}
+
 function milliseconds(name: string, value: unknown, fallback: number): number {
   if (value === undefined) return fallback;
   if (typeof value !== 'number') throw argumentTypeError(`"options.${name}"`, 'a number', value);
   if (!(value >= 0 && value <= MAX_TIMER_MS)) {
     throw outOfRangeError(`"options.${name}"`, `milliseconds >= 0 and <= ${MAX_TIMER_MS}`, value);
   }
+  return value;
+}
+
+const PACE_OPTIONS: readonly string[] = ['datagramsPerSecond', 'bytesPerSecond', 'burst'];
+
+function pace(value: PaceOptions | undefined): PaceOptions | undefined {
+  if (value === undefined) return undefined;
+  if (typeof value !== 'object' || value === null) throw argumentTypeError('"options.pace"', 'an object', value);
+  const unknown = Object.keys(value).find((name) => !PACE_OPTIONS.includes(name));
+  if (unknown !== undefined)
+    throw argumentValueError('"options.pace"', `may hold ${PACE_OPTIONS.join(', ')} only`, unknown);
+  const datagramsPerSecond = rate('datagramsPerSecond', value.datagramsPerSecond);
+  const bytesPerSecond = rate('bytesPerSecond', value.bytesPerSecond);
+  if (datagramsPerSecond === undefined && bytesPerSecond === undefined) {
+    throw argumentValueError('"options.pace"', 'must hold datagramsPerSecond or bytesPerSecond', value);
+  }
+  const burst = value.burst;
+  return {
+    datagramsPerSecond,
+    bytesPerSecond,
+    burst: burst === undefined ? undefined : integer('pace.burst', burst, 1, 1, MAX_SLOTS),
+  };
+}
+
+function rate(name: string, value: unknown): number | undefined {
+  if (value === undefined) return undefined;
+  if (typeof value !== 'number') throw argumentTypeError(`"options.pace.${name}"`, 'a number', value);
+  if (!(value > 0 && value < Infinity)) throw outOfRangeError(`"options.pace.${name}"`, '> 0 and finite', value);
   return value;
 }

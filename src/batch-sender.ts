@@ -89,7 +89,7 @@ export class BatchSender {
     if (!this.#push(ring, sequence, this.#now)) this.#overflow(this.#lanes.all[0]!, sequence);
     if (ring.datagrams >= driver.flushAt || ring.bytes >= driver.flushAtBytes || driver.timer === NONE)
       driver.trigger();
-    return (ring.datagrams < ring.capacity && ring.bytes + ring.largest <= ring.maxBytes) || this.#lanes.hasRoom;
+    return (ring.datagrams < ring.capacity && ring.bytes + ring.largest <= ring.maxBytes) || this.#hasRoom();
   }
 
   /**
@@ -126,7 +126,7 @@ export class BatchSender {
     }
     if ((driver.state as number) !== OPEN) driver.emit();
     driver.trigger();
-    return this.#lanes.hasRoom;
+    return this.#hasRoom();
   }
 
   /** Resolves when there is room for more: the queue is at most half full. Rejects if the sender fails. */
@@ -203,7 +203,7 @@ export class BatchSender {
   #refuse(error: unknown): boolean {
     this.#reject(this.#counters.accepted++, error);
     this.#driver.trigger();
-    return this.#lanes.hasRoom;
+    return this.#hasRoom();
   }
 
   /** Takes what was read where there are several lanes, or where reading it has ended the sender. */
@@ -212,7 +212,14 @@ export class BatchSender {
     if (this.#driver.state === OPEN) this.#queue(sequence);
     else this.#counters.drop(1, 'teardown');
     this.#driver.trigger();
-    return this.#lanes.hasRoom;
+    return this.#hasRoom();
+  }
+
+  /** Whether there is room for another datagram; if not, the source is asked to pause. */
+  #hasRoom(): boolean {
+    if (this.#lanes.hasRoom) return true;
+    this.#driver.press();
+    return this.#lanes.hasRoom; // it may have made room
   }
 
   #queue(sequence: number): void {

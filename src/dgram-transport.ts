@@ -36,6 +36,7 @@ const ANSWERS_PER_TURN = 64;
 export class DgramTransport extends TransportState implements Transport {
   readonly backend = 'node:dgram';
   readonly family: number;
+  readonly takesFlags = false;
   readonly supportsGso = false;
   readonly sendmmsg = null;
   readonly socket: Socket;
@@ -87,7 +88,7 @@ export class DgramTransport extends TransportState implements Transport {
     return allocateDetached(bytes);
   }
 
-  sendmmsgLater(ring: MmsgRing, _vlen: number, done: (answer: number) => void): void {
+  sendmmsgLater(ring: MmsgRing, _vlen: number, _flags: number, done: (answer: number) => void): void {
     if (this.isClosed) {
       setImmediate(done, -EBADF);
       return;

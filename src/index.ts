@@ -9,6 +9,7 @@ export type { BatchReport, Datagram, DatagramLike, Endpoint, Payload, RejectedDa
 export { DatagramSocket } from './datagram-socket.ts';
 export type { DropReason, GsoStats, SenderStats } from './diagnostics.ts';
 export { SendmmsgError } from './errors.ts';
+export type { PaceOptions } from './pace.ts';
 export { endpoint } from './sockaddr.ts';
 export type { SocketOptions } from './socket-options.ts';
 export type { Backend } from './transport.ts';

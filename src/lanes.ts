@@ -102,23 +102,25 @@ export class Lanes {
 }
 
 function newLane(options: ResolvedBatchOptions, usesGso: boolean, context: LaneContext): Lane {
-  const { transport, clock } = context;
+  const { transport, clock, pace, flags } = context;
+  const { sendmmsg } = transport;
+  const mostBytes = transport.family === AF_INET ? MAX_SEGMENTED_BYTES_IPV4 : MAX_SEGMENTED_BYTES_IPV6;
   const layout = {
     slots: options.highWaterMark,
     maxBytes: options.highWaterMarkBytes,
     nameSize: nameSizeOf(transport.family, transport.isConnected),
-    maxSegments: usesGso ? MAX_SEGMENTS : 1,
-    maxSegmentedBytes: transport.family === AF_INET ? MAX_SEGMENTED_BYTES_IPV4 : MAX_SEGMENTED_BYTES_IPV6,
+    maxSegments: usesGso ? Math.min(MAX_SEGMENTS, pace?.maxSegments ?? MAX_SEGMENTS) : 1,
+    maxSegmentedBytes: Math.min(mostBytes, pace?.maxSegmentedBytes ?? mostBytes),
     latch: transport.latch,
   };
   const ring = newRing(options, layout, (bytes) => transport.allocate(bytes));
   const wire = {
-    sendmmsg: transport.sendmmsg ?? (() => 0),
+    sendmmsg: (messages: MmsgRing, vlen: number) => sendmmsg?.(messages, vlen, flags) ?? 0,
     takeError: () => transport.takeError(),
     reconnect: () => transport.reconnect(),
     now: () => clock.now(),
   };
-  return new Lane(ring, new FlushLoop(ring, wire, transport.latch), context);
+  return new Lane(ring, new FlushLoop(ring, wire, transport.latch, pace), context);
 }
 
 function newRing(

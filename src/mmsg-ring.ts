@@ -189,6 +189,18 @@ export class MmsgRing {
     return sum;
   }
 
+  /** Datagrams of message `index` of the span. */
+  segmentsAt(index: number): number {
+    return this.#spilled > 0 ? 1 : this.#segments[(this.#head + index) % this.capacity]!;
+  }
+
+  /** Payload bytes of message `index` of the span. */
+  lengthAt(index: number): number {
+    if (this.#spilled === 0) return this.#table.lengthOf((this.#head + index) % this.capacity);
+    const size = this.#table.segmentSizeOf(this.#head);
+    return Math.min(size, this.#table.lengthOf(this.#head) - index * size);
+  }
+
   /** How many of the first `messages` hold a single datagram. */
   unsegmentedIn(messages: number): number {
     let sum = 0;

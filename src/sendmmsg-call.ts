@@ -24,7 +24,7 @@ export class SendmmsgCall {
   ): { sent: number; lengths: readonly number[] } {
     const ring = this.#encode(datagrams, transport);
     const vlen = ring.span();
-    const answer = transport.sendmmsgWith(ring, vlen, flags);
+    const answer = transport.sendmmsg(ring, vlen, flags);
     const lengths = Array.from({ length: Math.max(0, answer) }, (_, index) => ring.sentLengthAt(index));
     const target = answer < 0 ? describeName(ring.nameAt(0)) : {};
     ring.release(ring.datagrams);

@@ -35,10 +35,12 @@ export interface Transport {
   readonly clock: Clock;
   /** Memory that this transport can send from. */
   allocate(bytes: number): Arena;
+  /** Whether calls may have flags: MSG_DONTROUTE, MSG_CONFIRM. */
+  readonly takesFlags: boolean;
   /** Sends the first `vlen` slots without blocking: the number taken, or `-errno`. `null` where it cannot be done inline. */
-  readonly sendmmsg: ((ring: MmsgRing, vlen: number) => number) | null;
+  readonly sendmmsg: ((ring: MmsgRing, vlen: number, flags: number) => number) | null;
   /** The same, answered in a later turn. The ring and the descriptor are held until then. */
-  sendmmsgLater(ring: MmsgRing, vlen: number, done: (answer: number) => void): void;
+  sendmmsgLater(ring: MmsgRing, vlen: number, flags: number, done: (answer: number) => void): void;
   /** Reads and clears SO_ERROR. */
   takeError(): number;
   /** Connects a unix socket again to the path it was connected to; does nothing for any other. */
@@ -115,7 +117,8 @@ export class NativeTransport extends TransportState implements Transport {
   readonly supportsGso: boolean;
   readonly libc: Libc;
   readonly controls: NativeControls = new NativeControls(this);
-  readonly sendmmsg: (ring: MmsgRing, vlen: number) => number;
+  readonly takesFlags = true;
+  readonly sendmmsg: (ring: MmsgRing, vlen: number, flags: number) => number;
   #fd: number;
   #callsInFlight = 0;
   /** Where a unix socket was connected to: when its owner goes, the kernel disconnects it. */
@@ -130,7 +133,10 @@ export class NativeTransport extends TransportState implements Transport {
     // Asking is not setting. An older kernel would ignore the control message and send a run as one datagram; so would
     // a unix socket. Where the option is set already, the datagrams are cut by whoever set it.
     this.supportsGso = family !== AF_UNIX && libc.getsockopt(fd, SOL_UDP, UDP_SEGMENT) === 0;
-    this.sendmmsg = (ring, vlen) => this.sendmmsgWith(ring, vlen, 0);
+    this.sendmmsg = (ring, vlen, flags) => {
+      if (this.isClosed) return -EBADF;
+      return this.libc.sendmmsg(this.#fd, ring.arena, ring.headAt, vlen, flags | MSG_DONTWAIT | MSG_NOSIGNAL);
+    };
   }
 
   /** The descriptor; -1 once closed. */
@@ -142,13 +148,7 @@ export class NativeTransport extends TransportState implements Transport {
     return this.libc.allocate(bytes);
   }
 
-  /** sendmmsg(2) with more flags; it never blocks and never raises SIGPIPE. */
-  sendmmsgWith(ring: MmsgRing, vlen: number, flags: number): number {
-    if (this.isClosed) return -EBADF;
-    return this.libc.sendmmsg(this.#fd, ring.arena, ring.headAt, vlen, flags | MSG_DONTWAIT | MSG_NOSIGNAL);
-  }
-
-  sendmmsgLater(ring: MmsgRing, vlen: number, done: (answer: number) => void): void {
+  sendmmsgLater(ring: MmsgRing, vlen: number, flags: number, done: (answer: number) => void): void {
     if (this.isClosed) {
       setImmediate(done, -EBADF);
       return;
@@ -160,7 +160,7 @@ export class NativeTransport extends TransportState implements Transport {
     };
     this.#callsInFlight++;
     try {
-      this.libc.sendmmsgAsync(this.#fd, ring.arena, ring.headAt, vlen, MSG_DONTWAIT | MSG_NOSIGNAL, land);
+      this.libc.sendmmsgAsync(this.#fd, ring.arena, ring.headAt, vlen, flags | MSG_DONTWAIT | MSG_NOSIGNAL, land);
     } catch {
       // koffi takes so many calls at once (`max_async_calls`) and no more: nothing was sent, as if the kernel were full.
       setImmediate(land, -EAGAIN);

@@ -88,6 +88,14 @@ describe.each([withoutKoffi, withoutSendmmsg])('through $backend', ({ backend, s
     expectConservation(stats);
   });
 
+  it('call flags are passed on, or refused at once', async (context) => {
+    const options = { dontRoute: true, confirm: true };
+    const { stats, error } = await sendPlan(context, { count: 3, options, receive: LOCAL });
+    const refused = backend === 'node:dgram';
+    expect(error).toBe(refused ? 'ERR_FEATURE_UNAVAILABLE_ON_PLATFORM' : undefined);
+    expect(stats?.sent).toBe(refused ? undefined : 3);
+  });
+
   it('empty datagrams arrive', async (context) => {
     const odd = [3, 4, 9].map((index) => [index, 0] as const);
     const { received, stats } = await sendPlan(context, { count: 10, size: 3, odd, receive: LOCAL });
