@@ -6,7 +6,7 @@ export type { BatchOptions } from './batch-options.ts';
 export { type BatchObserver, BatchSender } from './batch-sender.ts';
 export type { BatchReport, Datagram, DatagramLike, Endpoint, Payload, RejectedDatagram } from './datagram.ts';
 export { DatagramSocket } from './datagram-socket.ts';
-export type { DropReason, GsoStats, SenderStats } from './diagnostics.ts';
+export type { DiagnosticsMessages, DropReason, GsoStats, SenderStats } from './diagnostics.ts';
 export { SendmmsgError } from './errors.ts';
 export { endpoint } from './sockaddr.ts';
 export type { SocketOptions } from './socket-options.ts';
