@@ -25,7 +25,7 @@ import {
   SOCK_NONBLOCK,
   SOL_SOCKET,
 } from './abi.ts';
-import type { DatagramLike } from './datagram.ts';
+import type { Datagram, DatagramLike } from './datagram.ts';
 import { DatagramReader } from './datagram-reader.ts';
 import { DgramTransport } from './dgram-transport.ts';
 import { argumentTypeError, argumentValueError, SendmmsgError, systemError } from './errors.ts';
@@ -49,6 +49,10 @@ const CALL_BYTES = 1 << 20;
  *
  * Everything is synchronous. The socket itself keeps no process alive; queued datagrams do.
  *
+ * `D` is a matter of types only: what may be sent here. A socket that was opened without `connect` is a
+ * `DatagramSocket<Datagram>`, and a bare payload for it does not compile. Any other is a plain `DatagramSocket`, which takes
+ * all: one that was opened with `connect`, one made from a descriptor, and every variable that is declared so.
+ *
  * @example
  * ```ts
  * import { DatagramSocket } from 'rx-sendmmsg';
@@ -59,7 +63,7 @@ const CALL_BYTES = 1 << 20;
  * ```
  * @see {@link https://man7.org/linux/man-pages/man2/socket.2.html | socket(2)}, {@link https://man7.org/linux/man-pages/man7/udp.7.html | udp(7)}, {@link https://man7.org/linux/man-pages/man7/unix.7.html | unix(7)}
  */
-export class DatagramSocket {
+export class DatagramSocket<D extends DatagramLike = DatagramLike> {
   readonly #transport: NativeTransport | DgramTransport;
   /** The path that bind(2) made, to be removed on close. */
   readonly #boundPath: string | undefined;
@@ -76,6 +80,9 @@ export class DatagramSocket {
    * @throws SendmmsgError for bad options (`ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_SOCKET_BAD_TYPE`,
    * `ERR_SOCKET_BAD_PORT`, `ERR_INVALID_IP_ADDRESS`, …), or with the errno of the call that failed (`EADDRINUSE`, …)
    */
+  static open(options?: SocketOptions & { readonly connect?: undefined }): DatagramSocket<Datagram>;
+  /** Opens a socket that has a peer, or, as far as the type of its options tells, may have one. */
+  static open(options?: SocketOptions): DatagramSocket;
   static open(options: SocketOptions = {}): DatagramSocket {
     const resolved = resolveSocketOptions(options);
     const calls = libc();
@@ -134,7 +141,7 @@ export class DatagramSocket {
    * first datagram if that is invalid
    */
   sendmmsg(
-    datagrams: readonly DatagramLike[],
+    datagrams: readonly D[],
     flags: { readonly dontRoute?: boolean; readonly confirm?: boolean } = {},
   ): { sent: number; lengths: readonly number[] } {
     if (!Array.isArray(datagrams)) throw argumentTypeError('"datagrams"', 'an array', datagrams);
