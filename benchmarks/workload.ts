@@ -13,8 +13,14 @@ export interface Workload {
   readonly lines?: 'equal' | 'mixed';
   /** How long to send, seconds. */
   readonly seconds: number;
-  /** Where the receiver listens. */
+  /** So many datagrams instead, however long that takes. */
+  readonly datagrams?: number;
+  /** Datagrams a second, where the sender is paced. */
+  readonly perSecond?: number;
+  /** Where the receiver listens: on 127/8, */
   readonly port: number;
+  /** or on a unix socket. */
+  readonly path?: string;
 }
 
 /** What a sender prints (one JSON line). */
@@ -24,52 +30,59 @@ export interface SenderResult {
   /** The same and those of the warm-up, where there was one. */
   readonly total?: number;
   readonly seconds: number;
-  /** CPU time of the main thread, seconds. */
-  readonly busySeconds: number;
+  /** CPU time of the main thread, seconds; `null` where the system does not tell. */
+  readonly busySeconds: number | null;
   readonly syscalls?: number;
-  readonly backend?: string;
+  /** Datagrams that the sender gave up itself; the figure is of those sent. */
+  readonly dropped?: number;
+  /** Where metrics share a datagram: the bytes of all of them, each with a newline. */
+  readonly joinedBytes?: number;
+  readonly memory?: MemoryResult;
+}
+
+/** What became of the memory between the end of the warm-up and the end. */
+export interface MemoryResult {
+  readonly heapBytes: number;
+  readonly externalBytes: number;
+  readonly rssBytes: number;
+  readonly gcSeconds: number;
+  readonly minorCollections: number;
+  readonly majorCollections: number;
+}
+
+/** What the receiver tells when asked. */
+export interface ReceiverCount {
+  readonly datagrams: number;
+  readonly bytes: number;
+  /** From the timestamp in the payload to its arrival, since the last reset. */
+  readonly latency?: { readonly p50: number; readonly p99: number };
 }
 
 /** The addresses of a workload's destinations. */
-export function addressesOf({ destinations }: Workload): string[] {
+export function addressesOf({ destinations }: Pick<Workload, 'destinations'>): string[] {
   if (destinations === 1) return ['127.0.0.1'];
   return Array.from({ length: destinations }, (_, index) => `127.1.${index >>> 8}.${index & 255}`);
 }
 
-/** A fresh metric string of 40 characters, or of 29 to 55. */
-export function lineOf(workload: Workload, n: number): string {
-  const id = 100_000 + (n % 900_000);
-  if (workload.lines === 'equal') return `app.requests.${id}:1|c|#env:prod,dc:fra`;
-  return `app.requests.${id}:${n % 977}|ms|#${TAGS[n % TAGS.length]}`;
-}
-const TAGS = ['env:prod', 'env:prod,dc:fra', 'env:prod,dc:fra,host:web-01', 'e:p'];
-
-/** The workload in the last argument. */
-export function readWorkload(): Workload {
-  return JSON.parse(process.argv.at(-1)!) as Workload;
+/** A fresh metric string of 40 characters, or of 32 to 60. */
+export function lineOf(lines: 'equal' | 'mixed', n: number): string {
+  if (lines === 'equal') return `${nameOf(n)}:1|c|#${EQUAL_TAGS}`;
+  return `${nameOf(n)}:${numberOf(n)}|ms|#${MIXED_TAGS[n % MIXED_TAGS.length]}`;
 }
 
-/** Sends chunk after chunk until the time is up, after a warm-up of a quarter; prints the result. */
-export async function measure(
-  workload: Workload,
-  sendChunk: () => number | Promise<number>,
-  details: () => Partial<SenderResult> = () => ({}),
-): Promise<void> {
-  const until = async (seconds: number): Promise<SenderResult> => {
-    let datagrams = 0;
-    const start = performance.now();
-    const cpu = process.cpuUsage();
-    let elapsed = 0;
-    while (elapsed < seconds * 1000) {
-      const sent = sendChunk();
-      datagrams += typeof sent === 'number' ? sent : await sent;
-      elapsed = performance.now() - start;
-    }
-    const { user, system } = process.cpuUsage(cpu);
-    return { datagrams, seconds: elapsed / 1000, busySeconds: (user + system) / 1e6 };
-  };
-  const warmUp = await until(workload.seconds / 4);
-  const result = await until(workload.seconds);
-  const total = warmUp.datagrams + result.datagrams;
-  process.stdout.write(`${JSON.stringify({ ...result, total, ...details() })}\n`);
+/** The same in its parts, for clients that write the line themselves. */
+export function metricOf(lines: 'equal' | 'mixed', n: number): { name: string; value: number; tags: string[] } {
+  if (lines === 'equal') return { name: nameOf(n), value: 1, tags: EQUAL_TAGS.split(',') };
+  return { name: nameOf(n), value: numberOf(n), tags: MIXED_TAGS[n % MIXED_TAGS.length]!.split(',') };
+}
+
+const EQUAL_TAGS = 'env:prod,dc:fra';
+const MIXED_TAGS = ['env:prod', 'env:prod,dc:fra', 'env:prod,dc:fra,host:web-01,az:b', 'env:qa'];
+const nameOf = (n: number): string => `app.requests.${100_000 + (n % 900_000)}`;
+const numberOf = (n: number): number => n % 977;
+
+/** The lengths of the first datagrams, for a sender that makes no strings: one where all are equal. */
+export function lengthsOf({ bytes, lines }: Pick<Workload, 'bytes' | 'lines'>): number[] {
+  if (lines === undefined) return [bytes];
+  return Array.from({ length: lines === 'equal' ? 1 : 64 }, (_, n) => lineOf(lines, n).length);
 }

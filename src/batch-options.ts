@@ -2,6 +2,7 @@
  * The options of a batch, checked once when an operator or a sender is made: bad ones throw at once.
  */
 import type { SchedulerLike } from 'rxjs';
+import type { DatagramLike } from './datagram.ts';
 import { argumentTypeError, argumentValueError, outOfRangeError } from './errors.ts';
 
 /**
@@ -46,8 +47,46 @@ export interface BatchOptions {
    * lane, so order holds for each destination, not between destinations.
    */
   readonly lanes?: number | undefined;
+  /**
+   * For state of which only the latest counts: while a datagram with the same key is still queued, a newer one takes its
+   * place, so that a congested socket sends no stale state. The key is compared as in a `Map`; `undefined` is never replaced.
+   * Datagrams of one key should have one destination. Cannot be combined with `pack` or `maxAgeMs`, and does without GSO.
+   */
+  readonly conflateBy?: ((datagram: DatagramLike) => unknown) | undefined;
+  /** Packs lines: those that go to one destination share a datagram until it is full. Does without GSO. */
+  readonly pack?: PackOptions | undefined;
   /** Time for all timers; default: the event loop's own monotonic ones. */
   readonly scheduler?: SchedulerLike | undefined;
+}
+
+/**
+ * How lines are packed into datagrams, as statsd and its kin expect them.
+ *
+ * A line is what was emitted, string or bytes. Those that follow one another to one destination share a datagram, with the
+ * separator between them; it is flushed by the triggers as any other (`batchSize` counts datagrams, not lines).
+ *
+ * @example
+ * ```ts
+ * import { interval, map, take } from 'rxjs';
+ * import { DatagramSocket, type PackOptions, sendmmsg } from 'rx-sendmmsg';
+ * const pack: PackOptions = { maxBytes: 1432 };
+ * interval(1)
+ *   .pipe(
+ *     take(1000),
+ *     map((n) => ({ payload: `ticks:${n}|g`, address: '127.0.0.1', port: 8125 })),
+ *     sendmmsg(() => DatagramSocket.open(), { pack, flushAfterMs: 100 }),
+ *   )
+ *   .subscribe(({ sent, bytes }) => console.log(`${sent} datagrams, ${bytes} bytes`));
+ * ```
+ * @see {@link https://github.com/statsd/statsd/blob/master/docs/metric_types.md#multi-metric-packets | statsd, multi-metric packets}
+ */
+export interface PackOptions {
+  /** Most bytes of a packed datagram, separators included; default 1432 (what an Ethernet frame carries), at most 65 507. */
+  readonly maxBytes?: number | undefined;
+  /** What stands between two lines; default a newline. */
+  readonly separator?: string | undefined;
+  /** What becomes of a line longer than `maxBytes`: it goes `'alone'` (default), or is rejected with EMSGSIZE. */
+  readonly oversize?: 'alone' | 'reject' | undefined;
 }
 
 /** The options, checked and filled in. */
@@ -63,18 +102,29 @@ export interface ResolvedBatchOptions {
   readonly gso: 'auto' | 'off';
   readonly offload: boolean;
   readonly lanes: number;
+  readonly conflateBy: ((datagram: DatagramLike) => unknown) | undefined;
+  readonly pack: ResolvedPackOptions | undefined;
   readonly scheduler: SchedulerLike | undefined;
+}
+
+/** The same of `pack`. */
+export interface ResolvedPackOptions {
+  readonly maxBytes: number;
+  readonly separator: string;
+  readonly oversize: 'alone' | 'reject';
 }
 
 /** The longest that setTimeout(3) takes. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
 const MAX_SLOTS = 2 ** 20;
 const MAX_QUEUED_BYTES = 2 ** 30;
+/** What a UDP datagram over IPv4 may hold. */
+const MAX_PACKED_BYTES = 65_507;
 
 /** Reads every option once. Throws SendmmsgError that names the option and the value. */
 export function resolveBatchOptions(options: BatchOptions): ResolvedBatchOptions {
   if (typeof options !== 'object' || options === null) throw argumentTypeError('"options"', 'an object', options);
-  const { overflow = 'drop-oldest', gso = 'auto', offload = false, scheduler } = options;
+  const { overflow = 'drop-oldest', gso = 'auto', offload = false, conflateBy, scheduler } = options;
   if (overflow !== 'drop-oldest' && overflow !== 'drop-newest' && overflow !== 'error') {
     throw argumentValueError('"options.overflow"', "must be 'drop-oldest', 'drop-newest' or 'error'", overflow);
   }
@@ -85,6 +135,18 @@ export function resolveBatchOptions(options: BatchOptions): ResolvedBatchOptions
   if (scheduler !== undefined && (typeof scheduler?.schedule !== 'function' || typeof scheduler.now !== 'function')) {
     throw argumentTypeError('"options.scheduler"', 'an RxJS scheduler', scheduler);
   }
+  if (conflateBy !== undefined && typeof conflateBy !== 'function') {
+    throw argumentTypeError('"options.conflateBy"', 'a function', conflateBy);
+  }
+  const pack = resolvePackOptions(options.pack);
+  // Infinity, the default, may be said: options that were checked once can be checked again.
+  const maxAgeMs = options.maxAgeMs === Infinity ? Infinity : milliseconds('maxAgeMs', options.maxAgeMs, Infinity);
+  if (conflateBy !== undefined && pack !== undefined) {
+    throw argumentValueError('"options.conflateBy"', 'cannot be combined with pack', conflateBy);
+  }
+  if (conflateBy !== undefined && maxAgeMs !== Infinity) {
+    throw argumentValueError('"options.conflateBy"', 'cannot be combined with maxAgeMs', conflateBy);
+  }
   return {
     batchSize: integer('batchSize', options.batchSize, 64, 1, MAX_SLOTS),
     batchBytes: integer('batchBytes', options.batchBytes, Number.MAX_SAFE_INTEGER, 1, Number.MAX_SAFE_INTEGER),
@@ -92,14 +154,26 @@ export function resolveBatchOptions(options: BatchOptions): ResolvedBatchOptions
     highWaterMark: integer('highWaterMark', options.highWaterMark, 4096, 1, MAX_SLOTS),
     highWaterMarkBytes: integer('highWaterMarkBytes', options.highWaterMarkBytes, 4 << 20, 1, MAX_QUEUED_BYTES),
     overflow,
-    // Infinity, the default, may be said: options that were checked once can be checked again.
-    maxAgeMs: options.maxAgeMs === Infinity ? Infinity : milliseconds('maxAgeMs', options.maxAgeMs, Infinity),
+    maxAgeMs,
     drainTimeoutMs: milliseconds('drainTimeoutMs', options.drainTimeoutMs, 5000),
     gso,
     offload,
     lanes,
+    conflateBy,
+    pack,
     scheduler,
   };
+}
+
+function resolvePackOptions(pack: unknown): ResolvedPackOptions | undefined {
+  if (pack === undefined) return undefined;
+  if (typeof pack !== 'object' || pack === null) throw argumentTypeError('"options.pack"', 'an object', pack);
+  const { maxBytes, separator = '\n', oversize = 'alone' } = pack as { [key in keyof PackOptions]: unknown };
+  if (typeof separator !== 'string') throw argumentTypeError('"options.pack.separator"', 'a string', separator);
+  if (oversize !== 'alone' && oversize !== 'reject') {
+    throw argumentValueError('"options.pack.oversize"', "must be 'alone' or 'reject'", oversize);
+  }
+  return { maxBytes: integer('pack.maxBytes', maxBytes, 1432, 1, MAX_PACKED_BYTES), separator, oversize };
 }
 
 function integer(name: string, value: unknown, fallback: number, lowest: number, highest: number): number {

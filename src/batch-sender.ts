@@ -44,6 +44,7 @@ export class BatchSender<D extends DatagramLike = DatagramLike> {
   /** The ring of the only lane, for the hot path; `null` where there are several. */
   readonly #onlyRing: MmsgRing | null;
   readonly #isTimed: boolean;
+  readonly #conflateBy: ((datagram: DatagramLike) => unknown) | null;
 
   /**
    * @param socket - stays open when the sender is closed
@@ -61,6 +62,7 @@ export class BatchSender<D extends DatagramLike = DatagramLike> {
     this.#driver = new LaneDriver(transport, resolved, observer, () => reader.clear());
     this.#lanes = this.#driver.lanes;
     this.#counters = this.#driver.counters;
+    this.#conflateBy = resolved.conflateBy ?? null;
     this.#onlyRing = resolved.lanes === 1 ? this.#lanes.all[0]!.ring : null;
     this.#isTimed = resolved.maxAgeMs !== Number.POSITIVE_INFINITY;
   }
@@ -74,6 +76,7 @@ export class BatchSender<D extends DatagramLike = DatagramLike> {
   send(datagram: D): boolean {
     const driver = this.#driver;
     if (driver.state !== OPEN) throw driver.failure?.error ?? notRunning();
+    if (this.#conflateBy !== null) return this.#sendKeyed(datagram, this.#conflateBy);
     try {
       this.#reader.read(datagram);
     } catch (error) {
@@ -104,6 +107,7 @@ export class BatchSender<D extends DatagramLike = DatagramLike> {
     }
     // Both are user code: from here on there is none until the flush.
     const peers = [...to];
+    const keys = this.#conflateBy && peers.map((peer) => keyOf(this.#conflateBy!, { payload, to: peer }));
     const reader = this.#reader;
     let refusal: { readonly error: unknown; readonly identity: DatagramIdentity } | null = null;
     try {
@@ -114,7 +118,7 @@ export class BatchSender<D extends DatagramLike = DatagramLike> {
     // Told when all are queued: an observer that sends in turn must not come between the destinations.
     try {
       driver.quietly(() => {
-        for (const peer of peers) this.#queueFor(peer, refusal);
+        for (const [index, peer] of peers.entries()) this.#queueFor(peer, refusal, keys?.[index]);
       });
     } finally {
       for (const { ring } of this.#lanes.all) ring.endShared();
@@ -181,6 +185,20 @@ export class BatchSender<D extends DatagramLike = DatagramLike> {
     return this.#isTimed ? Math.floor(this.#driver.clock.now()) : 0;
   }
 
+  /** The same where a newer datagram may replace a queued one. */
+  #sendKeyed(datagram: DatagramLike, conflateBy: (datagram: DatagramLike) => unknown): boolean {
+    // User code, which may send, and so read, another datagram: before this one is read.
+    const { key, error } = keyOf(conflateBy, datagram);
+    try {
+      this.#reader.read(datagram);
+      if (error !== undefined) throw error;
+    } catch (refusal) {
+      return this.#refuse(refusal);
+    }
+    this.#reader.key = key;
+    return this.#accept();
+  }
+
   /** A datagram that could not be read is accepted, too: as a rejection. */
   #refuse(error: unknown): boolean {
     this.#reject(this.#counters.accepted++, error);
@@ -203,11 +221,17 @@ export class BatchSender<D extends DatagramLike = DatagramLike> {
   }
 
   /** Queues the shared payload for one of its destinations. */
-  #queueFor(peer: Endpoint, refusal: { readonly error: unknown; readonly identity: DatagramIdentity } | null): void {
+  #queueFor(
+    peer: Endpoint,
+    refusal: { readonly error: unknown; readonly identity: DatagramIdentity } | null,
+    { key, error }: Keyed = NO_KEY,
+  ): void {
     const sequence = this.#counters.accepted++;
     if (refusal !== null) return this.#reject(sequence, refusal.error, refusal.identity);
     try {
       this.#reader.readPeer(peer);
+      if (error !== undefined) throw error;
+      this.#reader.key = key;
     } catch (error) {
       return this.#reject(sequence, error);
     }
@@ -264,8 +288,32 @@ export class BatchSender<D extends DatagramLike = DatagramLike> {
   }
 }
 
+/** What `conflateBy` gave for a datagram, or what it threw. */
+interface Keyed {
+  readonly key?: unknown;
+  readonly error?: SendmmsgError;
+}
+
+const NO_KEY: Keyed = {};
+
+function keyOf(conflateBy: (datagram: DatagramLike) => unknown, datagram: DatagramLike): Keyed {
+  try {
+    return { key: conflateBy(datagram) };
+  } catch (cause) {
+    return { error: argumentValueError('"conflateBy"', 'threw', undefined, cause) };
+  }
+}
+
 function nothingDone(requeued: number): BatchReport {
-  return Object.freeze({ sent: 0, bytes: 0, syscalls: 0, requeued, dropped: 0, rejected: Object.freeze([]) });
+  return Object.freeze({
+    sent: 0,
+    bytes: 0,
+    syscalls: 0,
+    requeued,
+    dropped: 0,
+    conflated: 0,
+    rejected: Object.freeze([]),
+  });
 }
 
 function notRunning(): SendmmsgError {

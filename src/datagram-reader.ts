@@ -39,6 +39,8 @@ export class DatagramReader {
   text: string = '';
   bytes: Uint8Array = NO_BYTES;
   parts: readonly (string | Uint8Array)[] = NO_PARTS;
+  /** What a newer datagram replaces it by, while it is queued; set by the sender. */
+  key: unknown = undefined;
   /** Whether the payload goes to several destinations, one after another. */
   isShared: boolean = false;
   /** Bytes; of a text only the upper bound: it is counted as it is written. */
@@ -136,6 +138,7 @@ export class DatagramReader {
   /** Lets go of the user's buffers. */
   clear(): void {
     this.isShared = false;
+    this.key = undefined;
     this.text = '';
     this.bytes = NO_BYTES;
     this.parts = NO_PARTS;

@@ -14,7 +14,7 @@ export type DropReason = 'overflow' | 'age' | 'drainTimeout' | 'teardown' | 'fai
 /**
  * Totals of one sender (one subscription), in datagrams and bytes; a frozen snapshot.
  *
- * `accepted = sent + rejected + dropped + queued` holds in every snapshot.
+ * `accepted = sent + rejected + dropped + conflated + packed + queued` holds in every snapshot.
  *
  * @example
  * ```ts
@@ -44,6 +44,10 @@ export interface SenderStats {
   readonly dropped: number;
   /** The same by reason, datagrams. */
   readonly droppedBy: Readonly<Record<DropReason, number>>;
+  /** Datagrams that a newer one with the same key has replaced while they were queued; see `conflateBy`. */
+  readonly conflated: number;
+  /** Lines that went into the datagram of an earlier one, and share its fate; see `pack`. */
+  readonly packed: number;
   /** Datagrams queued now. */
   readonly queued: number;
   /** Payload bytes queued now. */
@@ -155,6 +159,7 @@ export class SenderCounters {
   #rejected = 0;
   readonly #rejectedBy = new Map<string, number>();
   #droppedInReport = 0;
+  #conflatedTold = 0;
   /** Refused before they were queued, since the last report. */
   #refused: RejectedDatagram[] = [];
   readonly #backend: Backend;
@@ -216,6 +221,7 @@ export class SenderCounters {
       syscalls,
       requeued: this.#lanes.queued,
       dropped: this.#droppedInReport,
+      conflated: this.#lanes.conflated - this.#conflatedTold,
       rejected: rejected.length === 0 ? NONE_REJECTED : Object.freeze(rejected.sort((a, b) => a.sequence - b.sequence)),
     });
     this.#sent += sent;
@@ -224,6 +230,7 @@ export class SenderCounters {
     this.#rejected += rejected.length;
     tally(rejected, this.#rejectedBy);
     this.#droppedInReport = 0;
+    this.#conflatedTold += report.conflated;
     if (rejected.length > 0) this.#refused = [];
     if (reportChannel.hasSubscribers)
       reportChannel.publish({
@@ -235,6 +242,7 @@ export class SenderCounters {
   }
 
   snapshot(): SenderStats {
+    const { queuedBytes } = this.#lanes; // first: lines that wait unwritten may turn out to need datagrams of their own
     const loops = this.#lanes.all.map(({ loop }) => loop);
     const sum = (value: (loop: FlushLoop) => number): number => loops.reduce((total, loop) => total + value(loop), 0);
     const { overflow, age, drainTimeout, teardown, failure } = this.droppedBy;
@@ -248,8 +256,10 @@ export class SenderCounters {
       rejectedBy: Object.freeze(Object.fromEntries(rejectedBy)),
       dropped: overflow + age + drainTimeout + teardown + failure,
       droppedBy: Object.freeze({ ...this.droppedBy }),
+      conflated: this.#lanes.conflated,
+      packed: this.#lanes.packed,
       queued: this.#lanes.queued,
-      queuedBytes: this.#lanes.queuedBytes,
+      queuedBytes,
       bytes: this.#bytes + sum((loop) => loop.bytes),
       syscalls: this.#syscalls + sum((loop) => loop.syscalls),
       batchSizes: Object.freeze(loops[0]!.batchSizes.map((_, bucket) => sum((loop) => loop.batchSizes[bucket]!))),

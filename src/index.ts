@@ -1,9 +1,10 @@
 /**
  * rx-sendmmsg: datagrams from Observables to the network, in batches, through sendmmsg(2).
  */
+export { broadcast } from '../operators/rxjs/broadcast.ts';
 export { sendmmsg } from '../operators/rxjs/sendmmsg.ts';
 export { type BatchSummary, summarize } from '../operators/rxjs/summarize.ts';
-export type { BatchOptions } from './batch-options.ts';
+export type { BatchOptions, PackOptions } from './batch-options.ts';
 export { type BatchObserver, BatchSender } from './batch-sender.ts';
 export type { BatchReport, Datagram, DatagramLike, Endpoint, Payload, RejectedDatagram } from './datagram.ts';
 export { DatagramSocket } from './datagram-socket.ts';

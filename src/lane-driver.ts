@@ -6,7 +6,7 @@
  * side. The observer is user code: state is looked at anew after each call-out.
  */
 import type { ResolvedBatchOptions } from './batch-options.ts';
-import { type Clock, type Disarm, eventLoopClock, schedulerClock } from './clock.ts';
+import { type Clock, type Disarm, schedulerClock } from './clock.ts';
 import type { BatchReport } from './datagram.ts';
 import { type DropReason, SenderCounters } from './diagnostics.ts';
 import type { Verdict } from './flush.ts';
@@ -82,7 +82,7 @@ export class LaneDriver {
     this.#observer = observer;
     this.#transport = transport;
     this.#onReleased = onReleased;
-    this.clock = options.scheduler === undefined ? eventLoopClock : schedulerClock(options.scheduler);
+    this.clock = options.scheduler === undefined ? transport.clock : schedulerClock(options.scheduler);
     this.isInline = transport.sendmmsg !== null && !options.offload;
     const usesGso = options.gso === 'auto' && transport.supportsGso && isGsoAllowed();
     const context = { transport, clock: this.clock, isInline: this.isInline, owner: this.#laneOwner() };

@@ -121,8 +121,10 @@ export class Lane {
     if (this.ring.slots === 0) return;
     const vlen = this.loop.ask();
     this.hold = IN_FLIGHT;
+    this.ring.inFlight = vlen;
     this.#transport.sendmmsgLater(this.ring, vlen, (answer) => {
       this.hold = FREE;
+      this.ring.inFlight = 0;
       this.#owner.onLanded(this, this.loop.settle(vlen, answer));
     });
   }

@@ -3,12 +3,15 @@
  */
 import { AF_INET } from './abi.ts';
 import type { ResolvedBatchOptions } from './batch-options.ts';
+import { ConflatingRing } from './conflating-ring.ts';
 import type { DatagramReader } from './datagram-reader.ts';
 import { FlushLoop } from './flush.ts';
 import { MAX_SEGMENTED_BYTES_IPV4, MAX_SEGMENTED_BYTES_IPV6, MAX_SEGMENTS } from './gso.ts';
 import { FREE, IN_FLIGHT, Lane, type LaneContext } from './lane.ts';
-import { MmsgRing } from './mmsg-ring.ts';
+import type { Arena } from './libc.ts';
+import { MmsgRing, type RingLayout } from './mmsg-ring.ts';
 import { nameSizeOf } from './mmsg-table.ts';
+import { PackingRing } from './packing-ring.ts';
 
 export class Lanes {
   readonly all: readonly Lane[];
@@ -35,6 +38,20 @@ export class Lanes {
       ring.commit();
       sum += ring.bytes;
     }
+    return sum;
+  }
+
+  /** Datagrams that went into an earlier one, ever; of a line that waits unwritten, this is not certain yet. */
+  get packed(): number {
+    let sum = 0;
+    for (const { ring } of this.all) sum += ring.packed;
+    return sum;
+  }
+
+  /** Datagrams that were replaced, ever. */
+  get conflated(): number {
+    let sum = 0;
+    for (const { ring } of this.all) sum += ring.conflated;
     return sum;
   }
 
@@ -94,7 +111,7 @@ function newLane(options: ResolvedBatchOptions, usesGso: boolean, context: LaneC
     maxSegmentedBytes: transport.family === AF_INET ? MAX_SEGMENTED_BYTES_IPV4 : MAX_SEGMENTED_BYTES_IPV6,
     latch: transport.latch,
   };
-  const ring = new MmsgRing(layout, (bytes) => transport.allocate(bytes));
+  const ring = newRing(options, layout, (bytes) => transport.allocate(bytes));
   const wire = {
     sendmmsg: transport.sendmmsg ?? (() => 0),
     takeError: () => transport.takeError(),
@@ -102,4 +119,13 @@ function newLane(options: ResolvedBatchOptions, usesGso: boolean, context: LaneC
     now: () => clock.now(),
   };
   return new Lane(ring, new FlushLoop(ring, wire, transport.latch), context);
+}
+
+function newRing(
+  { pack, conflateBy }: ResolvedBatchOptions,
+  layout: RingLayout,
+  allocate: (bytes: number) => Arena,
+): MmsgRing {
+  if (pack !== undefined) return new PackingRing(layout, pack, allocate);
+  return conflateBy === undefined ? new MmsgRing(layout, allocate) : new ConflatingRing(layout, allocate);
 }

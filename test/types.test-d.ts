@@ -4,7 +4,8 @@
  * A line under `@ts-expect-error` must not compile: where it does, that comment is the error.
  */
 import type { Socket } from 'node:dgram';
-import { from, map, type OperatorFunction, of, type SchedulerLike } from 'rxjs';
+import type { OperatorAsyncFunction } from 'ix/interfaces';
+import { from, map, type Observable, type OperatorFunction, of, type SchedulerLike } from 'rxjs';
 import { expectTypeOf } from 'vitest';
 import type * as api from '../src/index.ts';
 import {
@@ -14,6 +15,7 @@ import {
   type BatchReport,
   BatchSender,
   type BatchSummary,
+  broadcast,
   type Datagram,
   type DatagramLike,
   DatagramSocket,
@@ -22,6 +24,7 @@ import {
   type Endpoint,
   endpoint,
   type GsoStats,
+  type PackOptions,
   type Payload,
   type RejectedDatagram,
   type SenderStats,
@@ -30,6 +33,7 @@ import {
   sendmmsg,
   summarize,
 } from '../src/index.ts';
+import { sendmmsg as sendmmsgIx } from '../src/ix.ts';
 
 declare const anySocket: DatagramSocket;
 declare const socketOptions: SocketOptions;
@@ -40,7 +44,7 @@ const connected = () => DatagramSocket.open({ connect: peer });
 const unconnected = () => DatagramSocket.open({ type: 'udp6', bind: { port: 0 } });
 
 expectTypeOf<keyof typeof api>().toEqualTypeOf<
-  'BatchSender' | 'DatagramSocket' | 'SendmmsgError' | 'endpoint' | 'sendmmsg' | 'summarize'
+  'BatchSender' | 'DatagramSocket' | 'SendmmsgError' | 'broadcast' | 'endpoint' | 'sendmmsg' | 'summarize'
 >();
 
 // What may be sent.
@@ -84,6 +88,22 @@ expectTypeOf<DatagramSocket['lend']>().toEqualTypeOf<() => Socket>();
 expectTypeOf<DatagramSocket['close']>().toEqualTypeOf<() => void>();
 expectTypeOf<DatagramSocket['closed']>().toEqualTypeOf<boolean>();
 expectTypeOf<DatagramSocket>().toExtend<Disposable>();
+expectTypeOf<DatagramSocket['remoteAddress']>().toEqualTypeOf<DatagramSocket['address']>();
+anySocket.connect(8125);
+anySocket.connect(8125, '::1');
+anySocket.connect('/dev/log');
+// @ts-expect-error a path has no address
+anySocket.connect('/dev/log', '::1');
+expectTypeOf<DatagramSocket['disconnect']>().toEqualTypeOf<() => void>();
+// Its methods of the same name as those of node:dgram are called alike.
+type Configuring = 'setBroadcast' | 'setTTL' | 'setMulticastTTL' | 'setMulticastLoopback' | 'setMulticastInterface';
+type Joining = 'addMembership' | 'dropMembership' | 'addSourceSpecificMembership' | 'dropSourceSpecificMembership';
+type Sizing = 'getSendBufferSize' | 'setSendBufferSize' | 'getRecvBufferSize' | 'setRecvBufferSize';
+expectTypeOf<Pick<DatagramSocket, Configuring | Joining | Sizing>>().toEqualTypeOf<
+  Pick<Socket, Configuring | Joining | Sizing>
+>();
+expectTypeOf<DatagramSocket['bindToDevice']>().toEqualTypeOf<(device: string) => void>();
+expectTypeOf(unconnected().unref().ref()).toEqualTypeOf<DatagramSocket<Datagram>>();
 // @ts-expect-error an unknown option
 DatagramSocket.open({ conect: peer });
 // @ts-expect-error an unknown option beside a known one
@@ -144,6 +164,27 @@ of(peer).pipe(sendmmsg(connected));
 // @ts-expect-error not a socket
 sendmmsg({});
 
+// The same for AsyncIterables, and the broadcast operator.
+expectTypeOf(sendmmsgIx(anySocket)).toEqualTypeOf<OperatorAsyncFunction<DatagramLike, BatchReport>>();
+expectTypeOf(sendmmsgIx(connected)).toEqualTypeOf<OperatorAsyncFunction<DatagramLike, BatchReport>>();
+expectTypeOf(sendmmsgIx(unconnected)).toEqualTypeOf<OperatorAsyncFunction<Datagram, BatchReport>>();
+// @ts-expect-error an unknown option
+sendmmsgIx(connected, { batchsize: 8 });
+expectTypeOf(broadcast).toEqualTypeOf<
+  (
+    socket: DatagramSocket | (() => DatagramSocket),
+    peers: Iterable<Endpoint> | Observable<Iterable<Endpoint>>,
+    options?: BatchOptions,
+  ) => OperatorFunction<Payload, BatchReport>
+>();
+of('x').pipe(broadcast(unconnected, [endpoint('127.0.0.1', 9)], { highWaterMark: 9 }));
+// @ts-expect-error an address is no endpoint
+of('x').pipe(broadcast(unconnected, [peer]));
+// @ts-expect-error its input is payloads
+of(addressed).pipe(broadcast(unconnected, []));
+// @ts-expect-error an unknown option
+of('x').pipe(broadcast(unconnected, [], { batchsize: 8 }));
+
 // Options: an unknown one, or a value that means nothing, does not compile, in a pipe either.
 // @ts-expect-error
 sendmmsg(connected, { batchsize: 8 });
@@ -173,8 +214,17 @@ expectTypeOf<BatchOptions>().toExtend<{
   readonly gso?: 'auto' | 'off' | undefined;
   readonly offload?: boolean | undefined;
   readonly lanes?: number | undefined;
+  readonly conflateBy?: ((datagram: DatagramLike) => unknown) | undefined;
+  readonly pack?: PackOptions | undefined;
   readonly scheduler?: SchedulerLike | undefined;
 }>();
+expectTypeOf<PackOptions>().toEqualTypeOf<{
+  readonly maxBytes?: number | undefined;
+  readonly separator?: string | undefined;
+  readonly oversize?: 'alone' | 'reject' | undefined;
+}>();
+// @ts-expect-error
+sendmmsg(connected, { pack: { maxbytes: 512 } });
 expectTypeOf<{ batchSize: undefined; scheduler: undefined }>().toExtend<BatchOptions>();
 
 // What is told.

@@ -28,6 +28,8 @@ export const METRICS: readonly Metric[] = [
     label: 'reason',
     read: ({ droppedBy }) => droppedBy,
   },
+  { name: 'conflated', help: 'Datagrams replaced by a newer one', unit: '{datagram}', read: (s) => s.conflated },
+  { name: 'packed', help: 'Lines that travel in the datagram of another', unit: '{line}', read: (s) => s.packed },
   {
     name: 'rejected',
     help: 'Datagrams refused, by error code',

@@ -39,6 +39,8 @@ export interface BatchSummary {
   readonly syscalls: number;
   /** Datagrams dropped. */
   readonly dropped: number;
+  /** Datagrams that a newer one with the same key has replaced. */
+  readonly conflated: number;
   /** Datagrams rejected. */
   readonly rejected: number;
   /** `sent` per second; like all rates, 0 if no time has passed. */
@@ -117,6 +119,7 @@ class Tally {
   #bytes = 0;
   #syscalls = 0;
   #dropped = 0;
+  #conflated = 0;
   #rejected = 0;
   #queued = 0;
 
@@ -135,6 +138,7 @@ class Tally {
     this.#bytes += report.bytes;
     this.#syscalls += report.syscalls;
     this.#dropped += report.dropped;
+    this.#conflated += report.conflated;
     this.#rejected += report.rejected.length;
     this.#queued = report.requeued;
   }
@@ -152,6 +156,7 @@ class Tally {
       bytes: this.#bytes,
       syscalls: this.#syscalls,
       dropped: this.#dropped,
+      conflated: this.#conflated,
       rejected: this.#rejected,
       datagramsPerSecond: perSecond(this.#sent),
       bytesPerSecond: perSecond(this.#bytes),
@@ -160,7 +165,7 @@ class Tally {
       queued: this.#queued,
     });
     this.#since = now;
-    this.#reports = this.#sent = this.#bytes = this.#syscalls = this.#dropped = this.#rejected = 0;
+    this.#reports = this.#sent = this.#bytes = this.#syscalls = this.#dropped = this.#conflated = this.#rejected = 0;
     return { kind: 'N', value };
   }
 }

@@ -26,10 +26,11 @@ export function range(count: number, without: readonly number[] = []): number[] 
   return Array.from({ length: count }, (_, index) => index).filter((index) => !without.includes(index));
 }
 
-/** Invariant 1: accepted = sent + rejected + dropped + queued; and what is told by reason, code and size adds up. */
+/** Invariant 1: accepted = sent + rejected + dropped + queued, and what went into another one, or gave way to it; and what is told by reason, code and size adds up. */
 export function expectConservation(stats: SenderStats): void {
-  const { accepted, sent, rejected, dropped, queued, droppedBy, rejectedBy, batchSizes, syscalls } = stats;
-  expect(sent + rejected + dropped + queued).toBe(accepted);
+  const { accepted, sent, rejected, dropped, queued, conflated, packed, droppedBy, rejectedBy, batchSizes, syscalls } =
+    stats;
+  expect(sent + rejected + dropped + queued + conflated + packed).toBe(accepted);
   expect(sumOf(Object.values(droppedBy))).toBe(dropped);
   expect(sumOf(Object.values(rejectedBy))).toBe(rejected);
   expect(sumOf(batchSizes)).toBeLessThanOrEqual(syscalls);
