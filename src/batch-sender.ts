@@ -22,7 +22,7 @@ export type { BatchObserver } from './lane-driver.ts';
 /**
  * Queues datagrams and sends them in batches: what is behind the operators, for those who want no stream.
  *
- * The socket stays the caller's: close it after the sender.
+ * The socket stays the caller's: close it after the sender. `D`, what may be sent, follows from its type.
  *
  * @example
  * ```ts
@@ -35,7 +35,7 @@ export type { BatchObserver } from './lane-driver.ts';
  * ```
  * @see {@link https://man7.org/linux/man-pages/man2/sendmmsg.2.html | sendmmsg(2)}
  */
-export class BatchSender {
+export class BatchSender<D extends DatagramLike = DatagramLike> {
   readonly #options: ResolvedBatchOptions;
   readonly #driver: LaneDriver;
   readonly #lanes: Lanes;
@@ -52,7 +52,7 @@ export class BatchSender {
    * @param observer - told of each flush, of failure and of completion
    * @throws SendmmsgError for bad options (`ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_OUT_OF_RANGE`)
    */
-  constructor(socket: DatagramSocket, options: BatchOptions = {}, observer: BatchObserver = {}) {
+  constructor(socket: DatagramSocket<D>, options: BatchOptions = {}, observer: BatchObserver = {}) {
     if (!(socket instanceof DatagramSocket)) throw argumentTypeError('"socket"', 'a DatagramSocket', socket);
     const resolved = resolveBatchOptions(options);
     const transport = DatagramSocket.transportOf(socket);
@@ -73,7 +73,7 @@ export class BatchSender {
    * @returns whether there is room for another; if not, wait for {@link ready}, or the `overflow` option decides
    * @throws SendmmsgError `ERR_SOCKET_DGRAM_NOT_RUNNING` once closed; after a failure, the error that ended it
    */
-  send(datagram: DatagramLike): boolean {
+  send(datagram: D): boolean {
     const driver = this.#driver;
     if (driver.state !== OPEN) throw driver.failure?.error ?? notRunning();
     if (this.#conflateBy !== null) return this.#sendKeyed(datagram, this.#conflateBy);

@@ -24,7 +24,7 @@ import {
   SOL_SOCKET,
 } from './abi.ts';
 import { ConfigurableSocket } from './configurable-socket.ts';
-import type { DatagramLike } from './datagram.ts';
+import type { Datagram, DatagramLike } from './datagram.ts';
 import { DgramTransport } from './dgram-transport.ts';
 import {
   argumentTypeError,
@@ -53,6 +53,10 @@ import { NativeTransport } from './transport.ts';
  *
  * Everything is synchronous. The socket itself keeps no process alive; queued datagrams do.
  *
+ * `D` is a matter of types only: what may be sent here. A socket that was opened without `connect` is a
+ * `DatagramSocket<Datagram>`, and a bare payload for it does not compile. Any other is a plain `DatagramSocket`, which takes
+ * all: one that was opened with `connect`, one made from a descriptor, and every variable that is declared so.
+ *
  * @example
  * ```ts
  * import { DatagramSocket } from 'rx-sendmmsg';
@@ -63,7 +67,7 @@ import { NativeTransport } from './transport.ts';
  * ```
  * @see {@link https://man7.org/linux/man-pages/man2/socket.2.html | socket(2)}, {@link https://man7.org/linux/man-pages/man7/udp.7.html | udp(7)}, {@link https://man7.org/linux/man-pages/man7/unix.7.html | unix(7)}
  */
-export class DatagramSocket extends ConfigurableSocket {
+export class DatagramSocket<D extends DatagramLike = DatagramLike> extends ConfigurableSocket {
   /** The path that bind(2) made, to be removed on close. */
   readonly #boundPath: string | undefined;
   readonly #call = new SendmmsgCall();
@@ -79,6 +83,9 @@ export class DatagramSocket extends ConfigurableSocket {
    * @throws SendmmsgError for bad options (`ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_SOCKET_BAD_TYPE`,
    * `ERR_SOCKET_BAD_PORT`, `ERR_INVALID_IP_ADDRESS`, …), or with the errno of the call that failed (`EADDRINUSE`, …)
    */
+  static open(options?: SocketOptions & { readonly connect?: undefined }): DatagramSocket<Datagram>;
+  /** Opens a socket that has a peer, or, as far as the type of its options tells, may have one. */
+  static open(options?: SocketOptions): DatagramSocket;
   static open(options: SocketOptions = {}): DatagramSocket {
     const resolved = resolveSocketOptions(options);
     const calls = libc();
@@ -132,7 +139,7 @@ export class DatagramSocket extends ConfigurableSocket {
    * first datagram if that is invalid
    */
   sendmmsg(
-    datagrams: readonly DatagramLike[],
+    datagrams: readonly D[],
     flags: { readonly dontRoute?: boolean; readonly confirm?: boolean } = {},
   ): { sent: number; lengths: readonly number[] } {
     if (!Array.isArray(datagrams)) throw argumentTypeError('"datagrams"', 'an array', datagrams);
@@ -145,6 +152,8 @@ export class DatagramSocket extends ConfigurableSocket {
 
   /**
    * Connects to a peer: bare payloads may be sent then, and addressed datagrams are rejected. Done when it returns.
+   *
+   * Types do not follow: declare the variable, `const socket: DatagramSocket = DatagramSocket.open()`.
    *
    * @param port - 1 to 65535
    * @param address - a literal address; default the local host, as in node:dgram

@@ -51,6 +51,8 @@ const MAX_BACKOFF_MS = 100;
 const MAX_INTERRUPTS = 16;
 /** A run of this many calls that took one datagram each hints at a dead peer, whose ICMP error the kernel swallows. */
 const SINGLES_BEFORE_PROBE = 8;
+/** Of {@link FlushLoop.batchSizes}: up to 1, 2, 4, … 1024 (UIO_MAXIOV) datagrams, and above, which takes GSO. */
+const BATCH_SIZE_BUCKETS = 12;
 /** Calls in one run of the loop; the rest waits for the next turn, so that a failing socket cannot hold the event loop. */
 export const CALLS_PER_RUN = 1024;
 
@@ -63,6 +65,8 @@ export class FlushLoop {
   syscalls: number = 0;
   /** Datagrams the kernel refused, since `reset`. */
   rejected: RejectedDatagram[] = [];
+  /** Calls that took something, ever, by how many datagrams that was: `[n]` for up to 2^n, the last for more. */
+  readonly batchSizes: number[] = new Array<number>(BATCH_SIZE_BUCKETS).fill(0);
   /** Calls that took fewer than asked, ever. */
   shortCounts: number = 0;
   /** EAGAIN answers, ever. */
@@ -204,6 +208,7 @@ export class FlushLoop {
     }
     this.bytes += ring.release(datagrams);
     this.sent += datagrams;
+    this.batchSizes[Math.min(32 - Math.clz32(datagrams - 1), BATCH_SIZE_BUCKETS - 1)]!++;
     this.#isStarved = false;
     if (this.#singles === SINGLES_BEFORE_PROBE) {
       if (this.#wire.takeError() > 0) this.pendingErrors++;

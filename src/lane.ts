@@ -64,6 +64,9 @@ export class Lane {
   #disarm: Disarm | null = null;
   #falseWakes = 0;
   #blockedMs = 1;
+  #waitedMs = 0;
+  /** When the wait for the kernel began; `null` where there is none. */
+  #waitingSince: number | null = null;
 
   constructor(ring: MmsgRing, loop: FlushLoop, context: LaneContext) {
     this.ring = ring;
@@ -74,6 +77,11 @@ export class Lane {
     this.#flags = context.flags;
     this.#isInline = context.isInline;
     this.#owner = context.owner;
+  }
+
+  /** Milliseconds, ever, that it has waited for the kernel; of a wait under way, up to now. */
+  get waitedMs(): number {
+    return this.#waitingSince === null ? this.#waitedMs : this.#waitedMs + this.#clock.now() - this.#waitingSince;
   }
 
   /** Sends what is queued as far as it goes; inline, or by handing over the first span. */
@@ -97,10 +105,12 @@ export class Lane {
       case 'yield':
         return this.#owner.onYield();
       case 'backoff':
+        this.#waitingSince = this.#clock.now();
         return this.#wait(HELD, this.loop.backoffMs);
       case 'paced':
         return this.#wait(HELD, this.loop.paceMs);
       case 'blocked':
+        this.#waitingSince = this.#clock.now();
         return this.#waitWritable();
       case 'fatal':
         return this.#owner.onFatal(this.loop.fatalError);
@@ -111,6 +121,10 @@ export class Lane {
   rest(): void {
     this.#disarm?.();
     this.#disarm = null;
+    if (this.#waitingSince !== null) {
+      this.#waitedMs = this.waitedMs;
+      this.#waitingSince = null;
+    }
     if (this.hold !== IN_FLIGHT) this.hold = FREE;
   }
 

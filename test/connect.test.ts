@@ -220,7 +220,7 @@ describe('a unix socket', () => {
   it('is connected to a path, and finds a peer again that was restarted, as if it had been opened connected', async () => {
     const first = Receiver.unix();
     const { path } = first;
-    const socket = keep(DatagramSocket.open({ type: 'unix' }));
+    const socket: DatagramSocket = keep(DatagramSocket.open({ type: 'unix' }));
     socket.connect(path);
     expect(socket.remoteAddress()).toEqual({ path });
     expect(socket.sendmmsg(['bare']).sent).toBe(1);

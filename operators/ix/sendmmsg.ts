@@ -40,10 +40,10 @@ import { checkSocketSource, Outlet, type SocketSource } from '../../src/outlet.t
  * @see {@link https://man7.org/linux/man-pages/man2/sendmmsg.2.html | sendmmsg(2)}
  * @see {@link https://github.com/ReactiveX/IxJS | IxJS}
  */
-export function sendmmsg(
-  socket: DatagramSocket | (() => DatagramSocket),
+export function sendmmsg<D extends DatagramLike = DatagramLike>(
+  socket: DatagramSocket<D> | (() => DatagramSocket<D>),
   options: BatchOptions = {},
-): OperatorAsyncFunction<DatagramLike, BatchReport> {
+): OperatorAsyncFunction<D, BatchReport> {
   checkSocketSource(socket);
   const resolved = resolveBatchOptions(options);
   return (source) => new SendmmsgAsyncIterable(source, socket, resolved);

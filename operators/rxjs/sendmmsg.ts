@@ -12,6 +12,9 @@ import { SenderSubscriber, senderOperator } from './sender-subscriber.ts';
  * stream lives on. When the source completes, the queue is drained, then the output completes; when it errors, there is
  * one last flush, then the error; on unsubscribe nothing more is sent. Every subscription has a queue of its own.
  *
+ * Where the type of the socket tells that it has no peer (`DatagramSocket.open()` without `connect`), a bare payload as input
+ * does not compile.
+ *
  * @param socket - a socket that stays open, or a factory whose socket is closed with the subscription
  * @param options - see {@link BatchOptions}; checked at once
  * @returns an operator; its output errors only if the socket itself fails (`EBADF`, `ENOTSOCK`, …) or if the queue is
@@ -31,10 +34,10 @@ import { SenderSubscriber, senderOperator } from './sender-subscriber.ts';
  * ```
  * @see {@link https://man7.org/linux/man-pages/man2/sendmmsg.2.html | sendmmsg(2)}
  */
-export function sendmmsg(
-  socket: DatagramSocket | (() => DatagramSocket),
+export function sendmmsg<D extends DatagramLike = DatagramLike>(
+  socket: DatagramSocket<D> | (() => DatagramSocket<D>),
   options: BatchOptions = {},
-): OperatorFunction<DatagramLike, BatchReport> {
+): OperatorFunction<D, BatchReport> {
   return senderOperator(socket, resolveBatchOptions(options), (sender) => new DatagramSubscriber(sender));
 }
 
