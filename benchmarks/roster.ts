@@ -69,6 +69,7 @@ export const ROSTER: readonly Entry[] = [
     shape: { name: 'broadcast', bytes: 200, destinations: 1000 },
     peers: [
       ours,
+      batchSenderPeer('one by one'),
       batchSenderPeer('broadcast()', {}, true),
       batchSenderPeer('broadcast(), offload', offload, true),
       batchSenderPeer('broadcast(), offload, 2 lanes', { ...offload, lanes: 2 }, true),
@@ -77,6 +78,12 @@ export const ROSTER: readonly Entry[] = [
       bunPeer('unconnected'),
       nativePeer('plain'),
     ],
+  },
+  {
+    kind: 'throughput',
+    receivers: ['drop'],
+    shape: { name: 'broadcast-1000', bytes: 1000, destinations: 1000 },
+    peers: [batchSenderPeer('one by one'), batchSenderPeer('broadcast()', {}, true), nativePeer('plain')],
   },
   {
     kind: 'throughput',

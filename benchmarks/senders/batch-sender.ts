@@ -16,8 +16,12 @@ const socket = path === undefined ? DatagramSocket.open() : DatagramSocket.open(
 const { length } = peers;
 const TICKS_QUEUED = 8;
 
-const datagramOf = (n: number): Datagram | Uint8Array =>
-  path !== undefined ? payload : { payload: lines === undefined ? payload : lineOf(lines, n), to: peers[n % length]! };
+/** Prepared, where the payload is always the same. */
+const datagrams = peers.map((to): Datagram => ({ payload, to }));
+const datagramOf = (n: number): Datagram | Uint8Array => {
+  if (path !== undefined) return payload;
+  return lines === undefined ? datagrams[n % length]! : { payload: lineOf(lines, n), to: peers[n % length]! };
+};
 
 async function sendEach(sender: BatchSender, isOver: () => boolean): Promise<void> {
   for (let n = 0; !isOver(); ) {
