@@ -26,6 +26,11 @@ export const CMSGHDR_SIZE = 16;
 export const CMSG_LEVEL = 8;
 export const CMSG_TYPE = 12;
 
+// struct in_pktinfo { int ipi_ifindex; struct in_addr ipi_spec_dst, ipi_addr; }
+export const IN_PKTINFO_SIZE = 12;
+// struct in6_pktinfo { struct in6_addr ipi6_addr; unsigned ipi6_ifindex; }
+export const IN6_PKTINFO_SIZE = 20;
+
 /** UIO_MAXIOV: a larger `vlen` is clamped to this without a word, sendmmsg(2). */
 export const MAX_VLEN = 1024;
 
@@ -52,8 +57,13 @@ export const SO_RCVBUF = 8;
 export const SO_REUSEPORT = 15;
 export const SO_RCVBUFFORCE = 33;
 export const SO_DOMAIN = 39;
+export const IPPROTO_IP = 0;
+export const IP_TOS = 1;
+export const IP_PKTINFO = 8;
 export const IPPROTO_IPV6 = 41;
 export const IPV6_V6ONLY = 26;
+export const IPV6_PKTINFO = 50;
+export const IPV6_TCLASS = 67;
 export const SOL_UDP = 17;
 export const UDP_SEGMENT = 103;
 export const UDP_GRO = 104;

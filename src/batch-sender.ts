@@ -55,7 +55,7 @@ export class BatchSender {
     if (!(socket instanceof DatagramSocket)) throw argumentTypeError('"socket"', 'a DatagramSocket', socket);
     const resolved = resolveBatchOptions(options);
     const transport = DatagramSocket.transportOf(socket);
-    const reader = new DatagramReader(transport.family, transport.isConnected);
+    const reader = new DatagramReader(transport.family, transport.isConnected, transport.supportsControl);
     this.#options = resolved;
     this.#reader = reader;
     this.#driver = new LaneDriver(transport, resolved, observer, () => reader.clear());

@@ -35,6 +35,7 @@ export class DgramTransport implements Transport {
   readonly family: number;
   readonly isConnected: boolean;
   readonly supportsGso = false;
+  readonly supportsControl = false;
   readonly latch: GsoLatch = new GsoLatch();
   readonly sendmmsg = null;
   readonly socket: Socket;

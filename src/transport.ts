@@ -23,6 +23,8 @@ export interface Transport {
   readonly isClosed: boolean;
   /** Whether the kernel knows UDP_SEGMENT for this socket. */
   readonly supportsGso: boolean;
+  /** Whether a datagram may carry control messages. */
+  readonly supportsControl: boolean;
   /** Where GSO was refused, for all senders of this socket. */
   readonly latch: GsoLatch;
   /** Memory that this transport can send from. */
@@ -47,6 +49,7 @@ export class NativeTransport implements Transport {
   readonly family: number;
   readonly isConnected: boolean;
   readonly supportsGso: boolean;
+  readonly supportsControl = true;
   readonly latch: GsoLatch = new GsoLatch();
   readonly libc: Libc;
   readonly sendmmsg: (ring: MmsgRing, vlen: number) => number;
