@@ -2,62 +2,100 @@
  * Who takes part: how to run each sender as a process of its own.
  */
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { Workload } from './workload.ts';
+import { label, type Peer, script } from '../src/cli/bench/peers.ts';
+import { lengthsOf } from '../src/cli/bench/workload.ts';
+import type { BatchOptions } from '../src/index.ts';
+import { binaryOf, SOURCES, versionOf } from './peer-packages.ts';
 
-/** A sender under test. */
-export interface Peer {
-  readonly name: string;
-  /** The command that sends `workload`; `undefined` if it has no such mode. */
-  command(workload: Workload): readonly string[] | undefined;
+const here = (name: string): URL => new URL(`./senders/${name}.js`, import.meta.url);
+const node = (name: string, argument: object | string, ...flags: readonly string[]): Peer['command'] =>
+  script(here(name), argument, ...flags);
+
+/** rx-sendmmsg, through `BatchSender`. */
+export function batchSenderPeer(detail: string, options: BatchOptions = {}, broadcast = false): Peer {
+  return { name: label('rx-sendmmsg', detail), command: node('batch-sender', { options, broadcast }) };
 }
 
-const script = (name: string): string => fileURLToPath(new URL(`./senders/${name}.js`, import.meta.url));
-const node = (name: string, argument: string, workload: Workload): string[] => [
-  process.execPath,
-  script(name),
-  argument,
-  JSON.stringify(workload),
-];
-
-/** rx-sendmmsg with these options. */
-export function operatorPeer(name: string, options: object): Peer {
-  return { name, command: (workload) => node('operator', JSON.stringify(options), workload) };
+export function hotShotsPeer(buffer: 'buffered' | 'unbuffered'): Peer {
+  return { name: label('hot-shots', buffer), needs: 'hot-shots', command: node('hot-shots', buffer) };
 }
 
-/** node:dgram; connected only where there is one destination. */
-export function dgramPeer(isConnected: boolean): Peer {
+export function udxPeer(): Peer {
+  return { name: 'udx-native', needs: 'udx-native', command: node('udx', '') };
+}
+
+export function unixDgramPeer(): Peer {
+  return { name: 'unix-dgram', needs: 'unix-dgram', command: node('unix-dgram', '') };
+}
+
+export function bunPeer(connection: 'connected' | 'unconnected'): Peer {
   return {
-    name: isConnected ? 'node:dgram, connected' : 'node:dgram',
-    command: (workload) =>
-      isConnected && workload.destinations > 1
-        ? undefined
-        : node('dgram', isConnected ? 'connected' : 'unconnected', workload),
+    name: label('Bun sendMany', connection === 'connected' && connection),
+    needs: 'bun',
+    command: (workload) => [binaryOf('bun'), fileURLToPath(here('bun')), connection, JSON.stringify(workload)],
   };
 }
 
-/** The C sender; fixed bytes only. */
-export function nativePeer(name: string, binary: string, mode: 'plain' | 'gso', vlen = 64): Peer {
+const NATIVE_NAMES = {
+  plain: 'C sendmmsg',
+  gso: 'C sendmmsg + GSO',
+  'gso-copy': 'C sendmmsg + GSO, copying',
+} as const;
+
+/** The C sender: fixed bytes, of the lengths that the others send. */
+export function nativePeer(mode: keyof typeof NATIVE_NAMES, vlen = 64): Peer {
   return {
-    name,
-    command: ({ port, bytes, seconds, destinations, lines }) =>
-      lines === 'mixed' || (mode === 'gso' && destinations > 1)
-        ? undefined
-        : [binary, mode, port, bytes, seconds, destinations, vlen].map(String),
+    name: NATIVE_NAMES[mode],
+    needs: 'cc',
+    command(workload) {
+      const { port, path, seconds, destinations } = workload;
+      return [nativeBinary()!, mode, path ?? port, lengthsOf(workload).join(), seconds, destinations, vlen].map(String);
+    },
   };
 }
 
-/** Compiles the C sender; `undefined` where there is no `cc`. */
-export function compileNative(): string | undefined {
-  const source = fileURLToPath(new URL('../../benchmarks/native/sender.c', import.meta.url));
-  const binary = join(mkdtempSync(join(tmpdir(), 'mmsg-bench-')), 'sender');
-  try {
-    execFileSync('cc', ['-O2', '-o', binary, source], { stdio: 'pipe' });
-    return binary;
-  } catch {
-    return undefined;
+/** The latency of the operator, or of node:dgram. */
+export function latencyPeer(via: 'operator' | 'dgram', connected: boolean, options: BatchOptions = {}): Peer {
+  const name = via === 'operator' ? 'rx-sendmmsg' : 'node:dgram';
+  return {
+    name: label(name, connected && 'connected', options.offload === true && 'offload'),
+    command: node('latency', { via, connected, options }),
+  };
+}
+
+/** The memory of a long run; `share` of its datagrams. */
+export function memoryPeer(
+  name: string,
+  argument: { via: 'operator' | 'batch-sender' | 'dgram'; options?: BatchOptions },
+  share = 1,
+): Peer {
+  const run = node('memory', argument, '--expose-gc');
+  return { name, command: (workload) => run({ ...workload, datagrams: Math.ceil(workload.datagrams! * share) }) };
+}
+
+/** Whether it can run here. */
+export function isAvailable({ needs }: Peer): boolean {
+  if (needs === undefined) return true;
+  return needs === 'cc' ? nativeBinary() !== undefined : versionOf(needs) !== undefined;
+}
+
+/** The C sender, compiled once; `undefined` where there is no `cc`. */
+function nativeBinary(): string | undefined {
+  if (compiled === null) {
+    const folder = mkdtempSync(join(tmpdir(), 'mmsg-bench-'));
+    process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
+    const binary = join(folder, 'sender');
+    try {
+      execFileSync('cc', ['-O2', '-o', binary, join(SOURCES, 'native/sender.c')], { stdio: 'pipe' });
+      compiled = binary;
+    } catch {
+      compiled = undefined;
+    }
   }
+  return compiled;
 }
+let compiled: string | undefined | null = null;

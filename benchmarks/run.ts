@@ -1,173 +1,134 @@
 /**
- * `npm run bench [-- WORKLOAD…] [--rounds N] [--seconds S] [--json]`: every sender in turn, round after round, so that a
- * noisy machine is noisy for all; medians, spreads and ratios; counted at the receiver.
+ * `npm run bench [-- WORKLOAD… options]`: every sender in turn, round after round; medians, spreads and ratios; counted at
+ * the receiver. See README.md.
  */
-import { spawn } from 'node:child_process';
-import { cpus, release } from 'node:os';
-import { createInterface } from 'node:readline';
-import { fileURLToPath } from 'node:url';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
+import type { Entry, Peer } from '../src/cli/bench/peers.ts';
+import { measureEntry } from '../src/cli/bench/processes.ts';
+import {
+  type Result,
+  type Run,
+  renderEncode,
+  renderHead,
+  renderResult,
+  renderRun,
+  selectFrom,
+} from '../src/cli/bench/report.ts';
+import { renderSvg } from './chart.ts';
 import { measureEncoding } from './encode.ts';
-import { compileNative, dgramPeer, nativePeer, operatorPeer, type Peer } from './peers.ts';
-import { median, spread } from './statistics.ts';
-import type { SenderResult, Workload } from './workload.ts';
+import { describeMachine } from './machine.ts';
+import { HOW_TO_INSTALL, versionOf } from './peer-packages.ts';
+import { isAvailable } from './peers.ts';
+import { ROSTER } from './roster.ts';
 
-type Shape = Omit<Workload, 'port' | 'seconds'>;
-const WORKLOADS: readonly Shape[] = [
-  { name: 'flood-64', bytes: 64, destinations: 1 },
-  { name: 'flood-1200', bytes: 1200, destinations: 1 },
-  { name: 'lines', bytes: 42, destinations: 1, lines: 'equal' },
-  { name: 'broadcast', bytes: 200, destinations: 1000 },
-];
+const USAGE = `npm run bench -- [WORKLOAD…] [--rounds N] [--seconds S] [--senders TEXT] [--json] [--svg FILE] [--from FILE]
 
-/** One sender's runs of one workload. */
-interface Row {
-  readonly peer: string;
-  readonly nanoseconds: number[];
-  readonly busyNanoseconds: number[];
-  sent: number;
-  received: number;
-  syscalls: number | undefined;
+  WORKLOAD…       encode, ${ROSTER.map(({ shape }) => shape.name).join(', ')}; default: all
+  --rounds N      rounds of each sender; default 5
+  --seconds S     how long a sender sends in a round; default 0.4
+  --senders TEXT  only senders whose name has one of these texts (comma-separated)
+  --json          print JSON instead of Markdown
+  --svg FILE      write the chart, too (${HOW_TO_INSTALL})
+  --from FILE     measure nothing: show the JSON of an earlier run, or those parts of it
+`;
+
+function readArguments(): { names: readonly string[]; settings: Run['settings']; values: Values } {
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: {
+      rounds: { type: 'string', default: '5' },
+      seconds: { type: 'string', default: '0.4' },
+      senders: { type: 'string', default: '' },
+      json: { type: 'boolean', default: false },
+      svg: { type: 'string' },
+      from: { type: 'string' },
+      help: { type: 'boolean', short: 'h', default: false },
+    },
+  });
+  if (values.help) end(0, USAGE);
+  const known = ['encode', ...ROSTER.map(({ shape }) => shape.name)];
+  const unknown = positionals.filter((name) => !known.includes(name));
+  if (unknown.length > 0) end(2, `no such workload: ${unknown.join(', ')}\n\n${USAGE}`);
+  const settings = { rounds: Number(values.rounds), seconds: Number(values.seconds) };
+  if (!(settings.rounds >= 1 && settings.seconds > 0)) end(2, `--rounds or --seconds is no such number\n\n${USAGE}`);
+  if (values.svg !== undefined && versionOf('vega-lite') === undefined) end(2, `--svg needs: ${HOW_TO_INSTALL}\n`);
+  return { names: positionals.length > 0 ? positionals : known, settings, values };
+}
+interface Values {
+  readonly senders: string;
+  readonly json: boolean;
+  readonly svg?: string | undefined;
+  readonly from?: string | undefined;
 }
 
-const { values, positionals } = parseArgs({
-  allowPositionals: true,
-  options: {
-    rounds: { type: 'string', default: '5' },
-    seconds: { type: 'string', default: '1' },
-    json: { type: 'boolean', default: false },
-  },
-});
-const known = ['encode', ...WORKLOADS.map(({ name }) => name)];
-const chosen = positionals.length > 0 ? positionals : known;
-const unknown = chosen.filter((name) => !known.includes(name));
-if (unknown.length > 0) {
-  process.stderr.write(`no such workload: ${unknown.join(', ')}; there are ${known.join(', ')}\n`);
-  process.exit(2);
-}
-
-const binary = compileNative();
-const peers: Peer[] = [
-  operatorPeer('rx-sendmmsg', {}),
-  operatorPeer('rx-sendmmsg, batchSize 1024', { batchSize: 1024 }),
-  operatorPeer('rx-sendmmsg, gso off', { gso: 'off' }),
-  dgramPeer(false),
-  dgramPeer(true),
-  ...(binary === undefined
-    ? []
-    : [nativePeer('C sendmmsg', binary, 'plain'), nativePeer('C sendmmsg + GSO', binary, 'gso')]),
-];
-const BASELINES = ['C sendmmsg + GSO', 'C sendmmsg', 'node:dgram'];
-
-const machine = {
-  kernel: release(),
-  cpu: `${cpus().length} × ${cpus()[0]?.model ?? 'unknown'}`,
-  node: process.version,
-};
-const say = (text: string): void => void (values.json || process.stdout.write(`${text}\n`));
-say(`Linux ${machine.kernel}, ${machine.cpu}, Node ${machine.node}${binary === undefined ? ', no C compiler' : ''}`);
-
-const results: Record<string, unknown> = { machine };
-if (chosen.includes('encode')) {
-  const encoding = measureEncoding();
-  results['encode'] = encoding;
-  say('\n### encode: into the ring and out again, no system call\n\n| datagram | ns |\n| --- | ---: |');
-  for (const [name, ns] of Object.entries(encoding)) say(`| ${name} | ${ns.toFixed(0)} |`);
-}
-for (const shape of WORKLOADS) {
-  if (!chosen.includes(shape.name)) continue;
-  for (const mode of ['count', 'drop'] as const) {
-    const rows = await measureWorkload(shape, mode);
-    results[`${shape.name}/${mode}`] = rows;
-    say(`\n### ${shape.name}, the receiver ${mode === 'count' ? 'counts (recvmmsg, GRO)' : 'drops in the kernel'}\n`);
-    say(table(rows));
+/** Measures, and tells each workload as soon as it is done. */
+async function measureAll(
+  names: readonly string[],
+  settings: Run['settings'],
+  isNamed: (sender: string) => boolean,
+): Promise<Run> {
+  const wanted = ({ name }: Peer): boolean => isNamed(name);
+  const entries = ROSTER.filter(({ shape }) => names.includes(shape.name));
+  const missing = missingParts(entries.flatMap(({ peers }) => peers.filter(wanted)));
+  const results: Result[] = [];
+  const head = { machine: describeMachine(), settings, missing, results };
+  say(renderHead(head));
+  const encode = names.includes('encode') ? measureEncoding() : undefined;
+  if (encode !== undefined) say(`\n${renderEncode(encode)}`);
+  for (const entry of entries) {
+    const peers = entry.peers.filter((peer) => wanted(peer) && isAvailable(peer));
+    if (peers.length > 0) await measureReceivers(entry, peers, settings, results, missing);
   }
+  return { ...head, ...(encode !== undefined && { encode }) };
 }
-if (values.json) process.stdout.write(`${JSON.stringify(results, null, 2)}\n`);
 
-async function measureWorkload(shape: Shape, mode: 'count' | 'drop'): Promise<Row[]> {
-  const receiver = await startReceiver(mode);
-  const workload: Workload = { ...shape, port: receiver.port, seconds: Number(values.seconds) };
-  const able = peers.filter((peer) => peer.command(workload) !== undefined);
-  const rows: Row[] = able.map(({ name }) => ({
-    peer: name,
-    nanoseconds: [],
-    busyNanoseconds: [],
-    sent: 0,
-    received: 0,
-    syscalls: undefined,
-  }));
-  for (let round = 0; round < Number(values.rounds); round++) {
-    for (const [index, peer] of able.entries()) {
-      const row = rows[index]!;
-      const before = await receiver.count();
-      const result = await runSender(peer.command(workload)!);
-      row.nanoseconds.push((result.seconds * 1e9) / result.datagrams);
-      row.busyNanoseconds.push((result.busySeconds * 1e9) / result.datagrams);
-      row.sent += result.total;
-      row.received += (await receiver.count()) - before;
-      row.syscalls = result.syscalls;
+async function measureReceivers(
+  entry: Entry,
+  peers: readonly Peer[],
+  settings: Run['settings'],
+  results: Result[],
+  missing: string[],
+): Promise<void> {
+  for (const mode of entry.receivers) {
+    const { result, failures } = await measureEntry(entry, mode, peers, settings);
+    results.push(result);
+    say(`\n${renderResult(result)}`);
+    for (const { sender, reason } of failures) {
+      missing.push(`${entry.shape.name}: ${sender} failed: ${reason}`);
+      process.stderr.write(`\n${sender} failed: ${reason}\n`);
+      process.exitCode = 1;
     }
   }
-  receiver.stop();
-  return rows;
 }
 
-function table(rows: readonly Row[]): string {
-  const baselines = BASELINES.filter((name) => rows.some(({ peer }) => peer === name));
-  const of = (name: string): number => median(rows.find(({ peer }) => peer === name)!.nanoseconds);
-  const head = ['sender', 'ns a datagram', '±', 'a second', ...baselines.map((name) => `× ${name}`), 'received'];
-  const lines = rows.map((row) => {
-    const ns = median(row.nanoseconds);
-    return [
-      row.peer,
-      ns.toFixed(ns < 1000 ? 1 : 0),
-      `${(spread(row.nanoseconds) * 100).toFixed(0)} %`,
-      Math.round(1e9 / ns).toLocaleString('en'),
-      ...baselines.map((name) => (of(name) / ns).toFixed(2)),
-      row.received === 0 ? '-' : `${((100 * row.received) / row.sent).toFixed(1)} %`,
-    ];
-  });
-  return [head, head.map((_, column) => (column === 0 ? '---' : '---:')), ...lines]
-    .map((cells) => `| ${cells.join(' | ')} |`)
-    .join('\n');
+/** What is not there, a line each. */
+function missingParts(peers: readonly Peer[]): string[] {
+  const needs = new Set(peers.filter((peer) => !isAvailable(peer)).map(({ needs }) => needs!));
+  const packages = [...needs].filter((name) => name !== 'cc');
+  return [
+    ...(needs.has('cc') ? ['No C compiler (cc), so no C senders, and no ratios to them.'] : []),
+    ...(packages.length > 0 ? [`Not installed: ${packages.join(', ')}. To install: \`${HOW_TO_INSTALL}\`.`] : []),
+  ];
 }
 
-async function startReceiver(
-  mode: 'count' | 'drop',
-): Promise<{ port: number; count(): Promise<number>; stop(): void }> {
-  const script = fileURLToPath(new URL('./receiver.js', import.meta.url));
-  const child = spawn(process.execPath, [script, mode], { stdio: ['pipe', 'pipe', 'inherit'] });
-  const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
-  const next = async (): Promise<number> => Number((await lines.next()).value);
-  return {
-    port: await next(),
-    async count() {
-      // Whatever still lies in the socket is counted, too: ask until nothing comes any more.
-      for (let previous = -1; ; ) {
-        child.stdin.write('\n');
-        const count = await next();
-        if (count === previous) return count;
-        previous = count;
-        await new Promise((resolve) => setTimeout(resolve, 20));
-      }
-    },
-    stop: () => void child.stdin.end(),
-  };
+function say(text: string): void {
+  if (!values.json) process.stdout.write(`${text}\n`);
 }
 
-function runSender(command: readonly string[]): Promise<SenderResult & { total: number }> {
-  return new Promise((resolve, reject) => {
-    const child = spawn(command[0]!, command.slice(1), { stdio: ['ignore', 'pipe', 'inherit'] });
-    let output = '';
-    child.stdout.on('data', (chunk) => {
-      output += chunk;
-    });
-    child.on('error', reject);
-    child.on('close', (code) => {
-      if (code !== 0) return reject(new Error(`${command.join(' ')} exited with ${code}`));
-      const result = JSON.parse(output) as SenderResult & { total?: number };
-      resolve({ ...result, total: result.total ?? result.datagrams });
-    });
-  });
+function end(status: number, text: string): never {
+  (status === 0 ? process.stdout : process.stderr).write(text);
+  process.exit(status);
 }
+
+const { names, settings, values } = readArguments();
+const isNamed = (sender: string): boolean => values.senders.split(',').some((text) => sender.includes(text.trim()));
+let run: Run;
+if (values.from === undefined) {
+  run = await measureAll(names, settings, isNamed);
+} else {
+  run = selectFrom(JSON.parse(readFileSync(values.from, 'utf8')) as Run, names, isNamed);
+  say(renderRun(run));
+}
+if (values.json) process.stdout.write(`${JSON.stringify(run, null, 2)}\n`);
+if (values.svg !== undefined) writeFileSync(values.svg, await renderSvg(run));

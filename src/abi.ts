@@ -34,12 +34,28 @@ export const IN6_PKTINFO_SIZE = 20;
 /** UIO_MAXIOV: a larger `vlen` is clamped to this without a word, sendmmsg(2). */
 export const MAX_VLEN = 1024;
 
+export const AF_UNSPEC = 0;
 export const AF_UNIX = 1;
 export const AF_INET = 2;
 export const AF_INET6 = 10;
 export const SOCKADDR_IN_SIZE = 16;
 export const SOCKADDR_IN6_SIZE = 28;
 export const SOCKADDR_UN_SIZE = 110;
+// struct ip_mreq { struct in_addr imr_multiaddr, imr_interface; }, and ip_mreq_source with imr_sourceaddr behind, ip(7)
+export const IP_MREQ_SIZE = 8;
+export const IP_MREQ_SOURCE_SIZE = 12;
+export const IMR_INTERFACE = 4;
+export const IMR_SOURCEADDR = 8;
+// struct ipv6_mreq { struct in6_addr ipv6mr_multiaddr; unsigned ipv6mr_interface; }, RFC 3493 section 5.2
+export const IPV6_MREQ_SIZE = 20;
+export const IPV6MR_INTERFACE = 16;
+// struct group_source_req { uint32_t gsr_interface; struct sockaddr_storage gsr_group, gsr_source; }, RFC 3678 section 5.2
+export const GROUP_SOURCE_REQ_SIZE = 264;
+export const GSR_GROUP = 8;
+export const GSR_SOURCE = 136;
+
+/** IFNAMSIZ: bytes of an interface's name with its NUL, netdevice(7). */
+export const IFNAMSIZ = 16;
 /** Bytes of `sun_path`, unix(7). */
 export const SUN_PATH_SIZE = 108;
 
@@ -55,15 +71,32 @@ export const SO_BROADCAST = 6;
 export const SO_SNDBUF = 7;
 export const SO_RCVBUF = 8;
 export const SO_REUSEPORT = 15;
+export const SO_BINDTODEVICE = 25;
 export const SO_RCVBUFFORCE = 33;
 export const SO_DOMAIN = 39;
 export const IPPROTO_IP = 0;
 export const IP_TOS = 1;
+export const IP_TTL = 2;
 export const IP_PKTINFO = 8;
+export const IP_MULTICAST_IF = 32;
+export const IP_MULTICAST_TTL = 33;
+export const IP_MULTICAST_LOOP = 34;
+export const IP_ADD_MEMBERSHIP = 35;
+export const IP_DROP_MEMBERSHIP = 36;
+export const IP_ADD_SOURCE_MEMBERSHIP = 39;
+export const IP_DROP_SOURCE_MEMBERSHIP = 40;
 export const IPPROTO_IPV6 = 41;
+export const IPV6_UNICAST_HOPS = 16;
+export const IPV6_MULTICAST_IF = 17;
+export const IPV6_MULTICAST_HOPS = 18;
+export const IPV6_MULTICAST_LOOP = 19;
+export const IPV6_ADD_MEMBERSHIP = 20;
+export const IPV6_DROP_MEMBERSHIP = 21;
 export const IPV6_V6ONLY = 26;
 export const IPV6_PKTINFO = 50;
 export const IPV6_TCLASS = 67;
+export const MCAST_JOIN_SOURCE_GROUP = 46;
+export const MCAST_LEAVE_SOURCE_GROUP = 47;
 export const SOL_UDP = 17;
 export const UDP_SEGMENT = 103;
 export const UDP_GRO = 104;

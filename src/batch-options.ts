@@ -1,8 +1,10 @@
 /**
  * The options of a batch, checked once when an operator or a sender is made: bad ones throw at once.
  */
-import type { SchedulerLike } from 'rxjs';
+import type { NextObserver, SchedulerLike } from 'rxjs';
+import type { DatagramLike } from './datagram.ts';
 import { argumentTypeError, argumentValueError, outOfRangeError } from './errors.ts';
+import type { PaceOptions } from './pace.ts';
 
 /**
  * When to flush, how much to queue, and what to do when the queue is full.
@@ -46,8 +48,63 @@ export interface BatchOptions {
    * lane, so order holds for each destination, not between destinations.
    */
   readonly lanes?: number | undefined;
+  /**
+   * For state of which only the latest counts: while a datagram with the same key is still queued, a newer one takes its
+   * place, so that a congested socket sends no stale state. The key is compared as in a `Map`; `undefined` is never replaced.
+   * Datagrams of one key should have one destination. Cannot be combined with `pack` or `maxAgeMs`, and does without GSO.
+   */
+  readonly conflateBy?: ((datagram: DatagramLike) => unknown) | undefined;
+  /** Packs lines: those that go to one destination share a datagram until it is full. Does without GSO. */
+  readonly pack?: PackOptions | undefined;
+  /**
+   * Send no faster than this; default: as fast as the kernel takes it. The triggers say when a flush is due, the pace how much
+   * of it goes; the rest waits in the queue. All `lanes` share one pace. See {@link PaceOptions}.
+   */
+  readonly pace?: PaceOptions | undefined;
+  /**
+   * Told `true` when the queue has become full (`send` returns false then), and `false` when it is half empty again; never the same
+   * twice in a row. A source that can be paused need not lose anything. What it throws is thrown outside, as RxJS does it.
+   *
+   * While the queue is drained it is still told; before `complete` or `error` a last `true` is taken back. After an unsubscribe it
+   * is told nothing more, `false` neither.
+   */
+  readonly pressure?: NextObserver<boolean> | undefined;
+  /** MSG_DONTROUTE: send only to hosts on a directly connected network; default false. Not through node:dgram. */
+  readonly dontRoute?: boolean | undefined;
+  /** MSG_CONFIRM: tell the link layer that the peer answers, so that it is not probed by ARP; default false. Not through node:dgram. */
+  readonly confirm?: boolean | undefined;
   /** Time for all timers; default: the event loop's own monotonic ones. */
   readonly scheduler?: SchedulerLike | undefined;
+}
+
+/**
+ * How lines are packed into datagrams, as statsd and its kin expect them.
+ *
+ * A line is what was emitted, string or bytes. Those that follow one another to one destination share a datagram, with the
+ * separator between them; it is flushed by the triggers as any other (`batchSize` counts datagrams, not lines).
+ *
+ * @example
+ * ```ts
+ * import { interval, map, take } from 'rxjs';
+ * import { DatagramSocket, type PackOptions, sendmmsg } from 'rx-sendmmsg';
+ * const pack: PackOptions = { maxBytes: 1432 };
+ * interval(1)
+ *   .pipe(
+ *     take(1000),
+ *     map((n) => ({ payload: `ticks:${n}|g`, address: '127.0.0.1', port: 8125 })),
+ *     sendmmsg(() => DatagramSocket.open(), { pack, flushAfterMs: 100 }),
+ *   )
+ *   .subscribe(({ sent, bytes }) => console.log(`${sent} datagrams, ${bytes} bytes`));
+ * ```
+ * @see {@link https://github.com/statsd/statsd/blob/master/docs/metric_types.md#multi-metric-packets | statsd, multi-metric packets}
+ */
+export interface PackOptions {
+  /** Most bytes of a packed datagram, separators included; default 1432 (what an Ethernet frame carries), at most 65 507. */
+  readonly maxBytes?: number | undefined;
+  /** What stands between two lines; default a newline. */
+  readonly separator?: string | undefined;
+  /** What becomes of a line longer than `maxBytes`: it goes `'alone'` (default), or is rejected with EMSGSIZE. */
+  readonly oversize?: 'alone' | 'reject' | undefined;
 }
 
 /** The options, checked and filled in. */
@@ -63,27 +120,63 @@ export interface ResolvedBatchOptions {
   readonly gso: 'auto' | 'off';
   readonly offload: boolean;
   readonly lanes: number;
+  readonly conflateBy: ((datagram: DatagramLike) => unknown) | undefined;
+  readonly pack: ResolvedPackOptions | undefined;
+  readonly pace: PaceOptions | undefined;
+  readonly pressure: NextObserver<boolean> | undefined;
+  readonly dontRoute: boolean;
+  readonly confirm: boolean;
   readonly scheduler: SchedulerLike | undefined;
+}
+
+/** The same of `pack`. */
+export interface ResolvedPackOptions {
+  readonly maxBytes: number;
+  readonly separator: string;
+  readonly oversize: 'alone' | 'reject';
 }
 
 /** The longest that setTimeout(3) takes. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
 const MAX_SLOTS = 2 ** 20;
 const MAX_QUEUED_BYTES = 2 ** 30;
+/** What a UDP datagram over IPv4 may hold. */
+const MAX_PACKED_BYTES = 65_507;
+/** MSG_MORE would merge a batch into one datagram, MSG_OOB means nothing here. */
+const REFUSED_FLAGS: readonly string[] = ['more', 'oob'];
 
 /** Reads every option once. Throws SendmmsgError that names the option and the value. */
 export function resolveBatchOptions(options: BatchOptions): ResolvedBatchOptions {
   if (typeof options !== 'object' || options === null) throw argumentTypeError('"options"', 'an object', options);
-  const { overflow = 'drop-oldest', gso = 'auto', offload = false, scheduler } = options;
+  const { overflow = 'drop-oldest', gso = 'auto', conflateBy, pressure, scheduler } = options;
+  for (const name of REFUSED_FLAGS) {
+    if (!(name in options)) continue;
+    throw argumentValueError(`"options.${name}"`, 'is not for datagrams', (options as Record<string, unknown>)[name]);
+  }
   if (overflow !== 'drop-oldest' && overflow !== 'drop-newest' && overflow !== 'error') {
     throw argumentValueError('"options.overflow"', "must be 'drop-oldest', 'drop-newest' or 'error'", overflow);
   }
   if (gso !== 'auto' && gso !== 'off') throw argumentValueError('"options.gso"', "must be 'auto' or 'off'", gso);
-  if (typeof offload !== 'boolean') throw argumentTypeError('"options.offload"', 'a boolean', offload);
+  const offload = flag('offload', options.offload);
   const lanes = integer('lanes', options.lanes, 1, 1, 8);
   if (lanes > 1 && !offload) throw argumentValueError('"options.lanes"', 'above 1 needs offload: true', lanes);
   if (scheduler !== undefined && (typeof scheduler?.schedule !== 'function' || typeof scheduler.now !== 'function')) {
     throw argumentTypeError('"options.scheduler"', 'an RxJS scheduler', scheduler);
+  }
+  if (conflateBy !== undefined && typeof conflateBy !== 'function') {
+    throw argumentTypeError('"options.conflateBy"', 'a function', conflateBy);
+  }
+  const pack = resolvePackOptions(options.pack);
+  // Infinity, the default, may be said: options that were checked once can be checked again.
+  const maxAgeMs = options.maxAgeMs === Infinity ? Infinity : milliseconds('maxAgeMs', options.maxAgeMs, Infinity);
+  if (conflateBy !== undefined && pack !== undefined) {
+    throw argumentValueError('"options.conflateBy"', 'cannot be combined with pack', conflateBy);
+  }
+  if (conflateBy !== undefined && maxAgeMs !== Infinity) {
+    throw argumentValueError('"options.conflateBy"', 'cannot be combined with maxAgeMs', conflateBy);
+  }
+  if (pressure !== undefined && typeof pressure?.next !== 'function') {
+    throw argumentTypeError('"options.pressure"', 'an observer with a next method', pressure);
   }
   return {
     batchSize: integer('batchSize', options.batchSize, 64, 1, MAX_SLOTS),
@@ -92,14 +185,30 @@ export function resolveBatchOptions(options: BatchOptions): ResolvedBatchOptions
     highWaterMark: integer('highWaterMark', options.highWaterMark, 4096, 1, MAX_SLOTS),
     highWaterMarkBytes: integer('highWaterMarkBytes', options.highWaterMarkBytes, 4 << 20, 1, MAX_QUEUED_BYTES),
     overflow,
-    // Infinity, the default, may be said: options that were checked once can be checked again.
-    maxAgeMs: options.maxAgeMs === Infinity ? Infinity : milliseconds('maxAgeMs', options.maxAgeMs, Infinity),
+    maxAgeMs,
     drainTimeoutMs: milliseconds('drainTimeoutMs', options.drainTimeoutMs, 5000),
     gso,
     offload,
     lanes,
+    conflateBy,
+    pack,
+    pace: pace(options.pace),
+    pressure,
+    dontRoute: flag('dontRoute', options.dontRoute),
+    confirm: flag('confirm', options.confirm),
     scheduler,
   };
+}
+
+function resolvePackOptions(pack: unknown): ResolvedPackOptions | undefined {
+  if (pack === undefined) return undefined;
+  if (typeof pack !== 'object' || pack === null) throw argumentTypeError('"options.pack"', 'an object', pack);
+  const { maxBytes, separator = '\n', oversize = 'alone' } = pack as { [key in keyof PackOptions]: unknown };
+  if (typeof separator !== 'string') throw argumentTypeError('"options.pack.separator"', 'a string', separator);
+  if (oversize !== 'alone' && oversize !== 'reject') {
+    throw argumentValueError('"options.pack.oversize"', "must be 'alone' or 'reject'", oversize);
+  }
+  return { maxBytes: integer('pack.maxBytes', maxBytes, 1432, 1, MAX_PACKED_BYTES), separator, oversize };
 }
 
 function integer(name: string, value: unknown, fallback: number, lowest: number, highest: number): number {
@@ -111,11 +220,45 @@ function integer(name: string, value: unknown, fallback: number, lowest: number,
   return value;
 }
 
+function flag(name: string, value: unknown): boolean {
+  if (value === undefined) return false;
+  if (typeof value !== 'boolean') throw argumentTypeError(`"options.${name}"`, 'a boolean', value);
+  return value;
+}
+
 function milliseconds(name: string, value: unknown, fallback: number): number {
   if (value === undefined) return fallback;
   if (typeof value !== 'number') throw argumentTypeError(`"options.${name}"`, 'a number', value);
   if (!(value >= 0 && value <= MAX_TIMER_MS)) {
     throw outOfRangeError(`"options.${name}"`, `milliseconds >= 0 and <= ${MAX_TIMER_MS}`, value);
   }
+  return value;
+}
+
+const PACE_OPTIONS: readonly string[] = ['datagramsPerSecond', 'bytesPerSecond', 'burst'];
+
+function pace(value: PaceOptions | undefined): PaceOptions | undefined {
+  if (value === undefined) return undefined;
+  if (typeof value !== 'object' || value === null) throw argumentTypeError('"options.pace"', 'an object', value);
+  const unknown = Object.keys(value).find((name) => !PACE_OPTIONS.includes(name));
+  if (unknown !== undefined)
+    throw argumentValueError('"options.pace"', `may hold ${PACE_OPTIONS.join(', ')} only`, unknown);
+  const datagramsPerSecond = rate('datagramsPerSecond', value.datagramsPerSecond);
+  const bytesPerSecond = rate('bytesPerSecond', value.bytesPerSecond);
+  if (datagramsPerSecond === undefined && bytesPerSecond === undefined) {
+    throw argumentValueError('"options.pace"', 'must hold datagramsPerSecond or bytesPerSecond', value);
+  }
+  const burst = value.burst;
+  return {
+    datagramsPerSecond,
+    bytesPerSecond,
+    burst: burst === undefined ? undefined : integer('pace.burst', burst, 1, 1, MAX_SLOTS),
+  };
+}
+
+function rate(name: string, value: unknown): number | undefined {
+  if (value === undefined) return undefined;
+  if (typeof value !== 'number') throw argumentTypeError(`"options.pace.${name}"`, 'a number', value);
+  if (!(value > 0 && value < Infinity)) throw outOfRangeError(`"options.pace.${name}"`, '> 0 and finite', value);
   return value;
 }

@@ -22,7 +22,7 @@ export type { BatchObserver } from './lane-driver.ts';
 /**
  * Queues datagrams and sends them in batches: what is behind the operators, for those who want no stream.
  *
- * The socket stays the caller's: close it after the sender.
+ * The socket stays the caller's: close it after the sender. `D`, what may be sent, follows from its type.
  *
  * @example
  * ```ts
@@ -35,7 +35,7 @@ export type { BatchObserver } from './lane-driver.ts';
  * ```
  * @see {@link https://man7.org/linux/man-pages/man2/sendmmsg.2.html | sendmmsg(2)}
  */
-export class BatchSender {
+export class BatchSender<D extends DatagramLike = DatagramLike> {
   readonly #options: ResolvedBatchOptions;
   readonly #driver: LaneDriver;
   readonly #lanes: Lanes;
@@ -44,6 +44,7 @@ export class BatchSender {
   /** The ring of the only lane, for the hot path; `null` where there are several. */
   readonly #onlyRing: MmsgRing | null;
   readonly #isTimed: boolean;
+  readonly #conflateBy: ((datagram: DatagramLike) => unknown) | null;
 
   /**
    * @param socket - stays open when the sender is closed
@@ -51,7 +52,7 @@ export class BatchSender {
    * @param observer - told of each flush, of failure and of completion
    * @throws SendmmsgError for bad options (`ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_OUT_OF_RANGE`)
    */
-  constructor(socket: DatagramSocket, options: BatchOptions = {}, observer: BatchObserver = {}) {
+  constructor(socket: DatagramSocket<D>, options: BatchOptions = {}, observer: BatchObserver = {}) {
     if (!(socket instanceof DatagramSocket)) throw argumentTypeError('"socket"', 'a DatagramSocket', socket);
     const resolved = resolveBatchOptions(options);
     const transport = DatagramSocket.transportOf(socket);
@@ -61,6 +62,7 @@ export class BatchSender {
     this.#driver = new LaneDriver(transport, resolved, observer, () => reader.clear());
     this.#lanes = this.#driver.lanes;
     this.#counters = this.#driver.counters;
+    this.#conflateBy = resolved.conflateBy ?? null;
     this.#onlyRing = resolved.lanes === 1 ? this.#lanes.all[0]!.ring : null;
     this.#isTimed = resolved.maxAgeMs !== Number.POSITIVE_INFINITY;
   }
@@ -71,9 +73,10 @@ export class BatchSender {
    * @returns whether there is room for another; if not, wait for {@link ready}, or the `overflow` option decides
    * @throws SendmmsgError `ERR_SOCKET_DGRAM_NOT_RUNNING` once closed; after a failure, the error that ended it
    */
-  send(datagram: DatagramLike): boolean {
+  send(datagram: D): boolean {
     const driver = this.#driver;
     if (driver.state !== OPEN) throw driver.failure?.error ?? notRunning();
+    if (this.#conflateBy !== null) return this.#sendKeyed(datagram, this.#conflateBy);
     try {
       this.#reader.read(datagram);
     } catch (error) {
@@ -86,7 +89,7 @@ export class BatchSender {
     if (!this.#push(ring, sequence, this.#now)) this.#overflow(this.#lanes.all[0]!, sequence);
     if (ring.datagrams >= driver.flushAt || ring.bytes >= driver.flushAtBytes || driver.timer === NONE)
       driver.trigger();
-    return (ring.datagrams < ring.capacity && ring.bytes + ring.largest <= ring.maxBytes) || this.#lanes.hasRoom;
+    return (ring.datagrams < ring.capacity && ring.bytes + ring.largest <= ring.maxBytes) || this.#hasRoom();
   }
 
   /**
@@ -104,6 +107,7 @@ export class BatchSender {
     }
     // Both are user code: from here on there is none until the flush.
     const peers = [...to];
+    const keys = this.#conflateBy && peers.map((peer) => keyOf(this.#conflateBy!, { payload, to: peer }));
     const reader = this.#reader;
     let refusal: { readonly error: unknown; readonly identity: DatagramIdentity } | null = null;
     try {
@@ -114,7 +118,7 @@ export class BatchSender {
     // Told when all are queued: an observer that sends in turn must not come between the destinations.
     try {
       driver.quietly(() => {
-        for (const peer of peers) this.#queueFor(peer, refusal);
+        for (const [index, peer] of peers.entries()) this.#queueFor(peer, refusal, keys?.[index]);
       });
     } finally {
       for (const { ring } of this.#lanes.all) ring.endShared();
@@ -122,7 +126,7 @@ export class BatchSender {
     }
     if ((driver.state as number) !== OPEN) driver.emit();
     driver.trigger();
-    return this.#lanes.hasRoom;
+    return this.#hasRoom();
   }
 
   /** Resolves when there is room for more: the queue is at most half full. Rejects if the sender fails. */
@@ -181,11 +185,25 @@ export class BatchSender {
     return this.#isTimed ? Math.floor(this.#driver.clock.now()) : 0;
   }
 
+  /** The same where a newer datagram may replace a queued one. */
+  #sendKeyed(datagram: DatagramLike, conflateBy: (datagram: DatagramLike) => unknown): boolean {
+    // User code, which may send, and so read, another datagram: before this one is read.
+    const { key, error } = keyOf(conflateBy, datagram);
+    try {
+      this.#reader.read(datagram);
+      if (error !== undefined) throw error;
+    } catch (refusal) {
+      return this.#refuse(refusal);
+    }
+    this.#reader.key = key;
+    return this.#accept();
+  }
+
   /** A datagram that could not be read is accepted, too: as a rejection. */
   #refuse(error: unknown): boolean {
     this.#reject(this.#counters.accepted++, error);
     this.#driver.trigger();
-    return this.#lanes.hasRoom;
+    return this.#hasRoom();
   }
 
   /** Takes what was read where there are several lanes, or where reading it has ended the sender. */
@@ -194,7 +212,14 @@ export class BatchSender {
     if (this.#driver.state === OPEN) this.#queue(sequence);
     else this.#counters.drop(1, 'teardown');
     this.#driver.trigger();
-    return this.#lanes.hasRoom;
+    return this.#hasRoom();
+  }
+
+  /** Whether there is room for another datagram; if not, the source is asked to pause. */
+  #hasRoom(): boolean {
+    if (this.#lanes.hasRoom) return true;
+    this.#driver.press();
+    return this.#lanes.hasRoom; // it may have made room
   }
 
   #queue(sequence: number): void {
@@ -203,11 +228,17 @@ export class BatchSender {
   }
 
   /** Queues the shared payload for one of its destinations. */
-  #queueFor(peer: Endpoint, refusal: { readonly error: unknown; readonly identity: DatagramIdentity } | null): void {
+  #queueFor(
+    peer: Endpoint,
+    refusal: { readonly error: unknown; readonly identity: DatagramIdentity } | null,
+    { key, error }: Keyed = NO_KEY,
+  ): void {
     const sequence = this.#counters.accepted++;
     if (refusal !== null) return this.#reject(sequence, refusal.error, refusal.identity);
     try {
       this.#reader.readPeer(peer);
+      if (error !== undefined) throw error;
+      this.#reader.key = key;
     } catch (error) {
       return this.#reject(sequence, error);
     }
@@ -264,8 +295,32 @@ export class BatchSender {
   }
 }
 
+/** What `conflateBy` gave for a datagram, or what it threw. */
+interface Keyed {
+  readonly key?: unknown;
+  readonly error?: SendmmsgError;
+}
+
+const NO_KEY: Keyed = {};
+
+function keyOf(conflateBy: (datagram: DatagramLike) => unknown, datagram: DatagramLike): Keyed {
+  try {
+    return { key: conflateBy(datagram) };
+  } catch (cause) {
+    return { error: argumentValueError('"conflateBy"', 'threw', undefined, cause) };
+  }
+}
+
 function nothingDone(requeued: number): BatchReport {
-  return Object.freeze({ sent: 0, bytes: 0, syscalls: 0, requeued, dropped: 0, rejected: Object.freeze([]) });
+  return Object.freeze({
+    sent: 0,
+    bytes: 0,
+    syscalls: 0,
+    requeued,
+    dropped: 0,
+    conflated: 0,
+    rejected: Object.freeze([]),
+  });
 }
 
 function notRunning(): SendmmsgError {

@@ -9,7 +9,7 @@ import { AF_UNIX } from './abi.ts';
 import { type Control, controlOf } from './cmsg.ts';
 import { type Datagram, type DatagramLike, Endpoint, type RejectedDatagram, type Sockaddr } from './datagram.ts';
 import { EAFNOSUPPORT, EDESTADDRREQ } from './errno.ts';
-import { argumentTypeError, argumentValueError, SendmmsgError, systemError } from './errors.ts';
+import { argumentTypeError, argumentValueError, SendmmsgError, systemError, unavailableError } from './errors.ts';
 import { checkedPort, describeName, sockaddrBytes, sockaddrOfAddress, sockaddrOfPath } from './sockaddr.ts';
 
 const { isDataView, isUint8Array } = types;
@@ -40,6 +40,8 @@ export class DatagramReader {
   text: string = '';
   bytes: Uint8Array = NO_BYTES;
   parts: readonly (string | Uint8Array)[] = NO_PARTS;
+  /** What a newer datagram replaces it by, while it is queued; set by the sender. */
+  key: unknown = undefined;
   /** Whether the payload goes to several destinations, one after another. */
   isShared: boolean = false;
   /** Bytes; of a text only the upper bound: it is counted as it is written. */
@@ -156,6 +158,7 @@ export class DatagramReader {
   /** Lets go of the user's buffers. */
   clear(): void {
     this.isShared = false;
+    this.key = undefined;
     this.text = '';
     this.bytes = NO_BYTES;
     this.parts = NO_PARTS;
@@ -254,9 +257,7 @@ export class DatagramReader {
   #readControl(dscp: unknown, ecn: unknown, from: unknown): void {
     const control = controlOf(this.#family, dscp, ecn, from);
     if (control !== null && !this.#supportsControl) {
-      throw new SendmmsgError('"dscp", "ecn" and "from" are not available through node:dgram', {
-        code: 'ERR_FEATURE_UNAVAILABLE_ON_PLATFORM',
-      });
+      throw unavailableError('A datagram with "dscp", "ecn" or "from"');
     }
     this.control = control;
     this.#lastDscp = dscp;

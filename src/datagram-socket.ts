@@ -1,8 +1,9 @@
 /**
- * The socket's life: open, address, lend, close; and the bare system call for those who want no stream.
+ * The socket's life: open, connect, address, lend, close; and the bare system call for those who want no stream.
  */
 import { createSocket, type Socket } from 'node:dgram';
 import { unlinkSync } from 'node:fs';
+import type { AddressInfo } from 'node:net';
 import {
   AF_INET,
   AF_INET6,
@@ -10,9 +11,6 @@ import {
   F_DUPFD_CLOEXEC,
   IPPROTO_IPV6,
   IPV6_V6ONLY,
-  MAX_VLEN,
-  MSG_CONFIRM,
-  MSG_DONTROUTE,
   SO_BROADCAST,
   SO_DOMAIN,
   SO_RCVBUF,
@@ -25,29 +23,39 @@ import {
   SOCK_NONBLOCK,
   SOL_SOCKET,
 } from './abi.ts';
-import type { DatagramLike } from './datagram.ts';
-import { DatagramReader } from './datagram-reader.ts';
+import { ConfigurableSocket } from './configurable-socket.ts';
+import type { Datagram, DatagramLike } from './datagram.ts';
 import { DgramTransport } from './dgram-transport.ts';
-import { argumentTypeError, argumentValueError, SendmmsgError, systemError } from './errors.ts';
+import {
+  argumentTypeError,
+  dgramError,
+  notConnectedError,
+  notRunningError,
+  SendmmsgError,
+  systemError,
+  unavailableError,
+} from './errors.ts';
 import { type Libc, libc } from './libc.ts';
-import { MmsgRing } from './mmsg-ring.ts';
-import { nameSizeOf } from './mmsg-table.ts';
-import { decodeSockaddr, describeName, sockaddrBytes } from './sockaddr.ts';
+import { flagBits, SendmmsgCall } from './sendmmsg-call.ts';
+import { decodeSockaddr, sockaddrBytes } from './sockaddr.ts';
+import { NativeControls } from './socket-controls.ts';
 import {
   type ResolvedSocketOptions,
+  resolvePeer,
   resolveSocketOptions,
   type SocketName,
   type SocketOptions,
 } from './socket-options.ts';
-import { NativeTransport, type Transport } from './transport.ts';
-
-/** Payload bytes that one `socket.sendmmsg()` call takes; more are a short count, larger single datagrams grow it. */
-const CALL_BYTES = 1 << 20;
+import { NativeTransport } from './transport.ts';
 
 /**
  * A datagram socket made for sending: UDP over IPv4 or IPv6, or a unix datagram socket.
  *
  * Everything is synchronous. The socket itself keeps no process alive; queued datagrams do.
+ *
+ * `D` is a matter of types only: what may be sent here. A socket that was opened without `connect` is a
+ * `DatagramSocket<Datagram>`, and a bare payload for it does not compile. Any other is a plain `DatagramSocket`, which takes
+ * all: one that was opened with `connect`, one made from a descriptor, and every variable that is declared so.
  *
  * @example
  * ```ts
@@ -59,14 +67,13 @@ const CALL_BYTES = 1 << 20;
  * ```
  * @see {@link https://man7.org/linux/man-pages/man2/socket.2.html | socket(2)}, {@link https://man7.org/linux/man-pages/man7/udp.7.html | udp(7)}, {@link https://man7.org/linux/man-pages/man7/unix.7.html | unix(7)}
  */
-export class DatagramSocket {
-  readonly #transport: NativeTransport | DgramTransport;
+export class DatagramSocket<D extends DatagramLike = DatagramLike> extends ConfigurableSocket {
   /** The path that bind(2) made, to be removed on close. */
   readonly #boundPath: string | undefined;
-  #callRing: MmsgRing | null = null;
+  readonly #call = new SendmmsgCall();
 
   private constructor(transport: NativeTransport | DgramTransport, boundPath?: string) {
-    this.#transport = transport;
+    super(transport);
     this.#boundPath = boundPath;
   }
 
@@ -76,6 +83,9 @@ export class DatagramSocket {
    * @throws SendmmsgError for bad options (`ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_SOCKET_BAD_TYPE`,
    * `ERR_SOCKET_BAD_PORT`, `ERR_INVALID_IP_ADDRESS`, …), or with the errno of the call that failed (`EADDRINUSE`, …)
    */
+  static open(options?: SocketOptions & { readonly connect?: undefined }): DatagramSocket<Datagram>;
+  /** Opens a socket that has a peer, or, as far as the type of its options tells, may have one. */
+  static open(options?: SocketOptions): DatagramSocket;
   static open(options: SocketOptions = {}): DatagramSocket {
     const resolved = resolveSocketOptions(options);
     const calls = libc();
@@ -95,7 +105,7 @@ export class DatagramSocket {
       throw new SendmmsgError(`"fd" must be a positive integer: ${fd}`, { code: 'ERR_OUT_OF_RANGE' });
     }
     const calls = libc();
-    if (calls === undefined) throw unavailable('DatagramSocket.fromFd');
+    if (calls === undefined) throw unavailableError('DatagramSocket.fromFd');
     const duplicate = calls.fcntl(fd, F_DUPFD_CLOEXEC, 0);
     if (duplicate < 0) throw systemError(-duplicate, 'fcntl');
     const family = calls.getsockopt(duplicate, SOL_SOCKET, SO_DOMAIN);
@@ -108,14 +118,9 @@ export class DatagramSocket {
     return new DatagramSocket(new NativeTransport(calls, duplicate, family, isConnected));
   }
 
-  /** @internal What a sender works with. */
-  static transportOf(socket: DatagramSocket): Transport {
-    return socket.#transport;
-  }
-
   /** @internal What the receiver works with; the descriptor is -1 once closed. */
   static nativeOf(socket: DatagramSocket): NativeTransport {
-    if (!(socket.#transport instanceof NativeTransport)) throw unavailable('recvmmsg');
+    if (!(socket.#transport instanceof NativeTransport)) throw unavailableError('recvmmsg');
     return socket.#transport;
   }
 
@@ -134,22 +139,58 @@ export class DatagramSocket {
    * first datagram if that is invalid
    */
   sendmmsg(
-    datagrams: readonly DatagramLike[],
+    datagrams: readonly D[],
     flags: { readonly dontRoute?: boolean; readonly confirm?: boolean } = {},
   ): { sent: number; lengths: readonly number[] } {
     if (!Array.isArray(datagrams)) throw argumentTypeError('"datagrams"', 'an array', datagrams);
     if (typeof flags !== 'object' || flags === null) throw argumentTypeError('"flags"', 'an object', flags);
     const bits = flagBits(flags);
     const transport = this.#transport;
-    if (!(transport instanceof NativeTransport)) throw unavailable('socket.sendmmsg');
-    const ring = this.#encode(datagrams, transport);
-    const vlen = ring.span();
-    const answer = transport.sendmmsgWith(ring, vlen, bits);
-    const lengths = Array.from({ length: Math.max(0, answer) }, (_, index) => ring.sentLengthAt(index));
-    const target = answer < 0 ? describeName(ring.nameAt(0)) : {};
-    ring.release(ring.datagrams);
-    if (answer < 0) throw systemError(-answer, 'sendmmsg', target);
-    return { sent: answer, lengths };
+    if (!(transport instanceof NativeTransport)) throw unavailableError('socket.sendmmsg');
+    return this.#call.send(transport, datagrams, bits);
+  }
+
+  /**
+   * Connects to a peer: bare payloads may be sent then, and addressed datagrams are rejected. Done when it returns.
+   *
+   * Types do not follow: declare the variable, `const socket: DatagramSocket = DatagramSocket.open()`.
+   *
+   * @param port - 1 to 65535
+   * @param address - a literal address; default the local host, as in node:dgram
+   * @throws SendmmsgError `ERR_SOCKET_DGRAM_NOT_RUNNING` once closed, `ERR_SOCKET_BAD_PORT`, `ERR_INVALID_IP_ADDRESS`,
+   * `ERR_SOCKET_DGRAM_IS_CONNECTED` if it has a peer, `EBUSY` while a sender uses it (close that first), or with the errno of
+   * connect(2); through node:dgram that is `ERR_SOCKET_DGRAM_NOT_CONNECTED` instead
+   */
+  connect(port: number, address?: string): void;
+  /** Connects a unix socket to the path, or the abstract name (leading NUL byte), of its peer. */
+  connect(path: string): void;
+  connect(where: number | string, address?: string): void {
+    this.#setPeer(resolvePeer(this.#openTransport().family, where, address));
+  }
+
+  /**
+   * Undoes {@link connect}. The kernel takes back the address and the port that it had chosen for the socket.
+   *
+   * @throws SendmmsgError `ERR_SOCKET_DGRAM_NOT_RUNNING` once closed, `ERR_SOCKET_DGRAM_NOT_CONNECTED` without a peer, `EBUSY`
+   * while a sender uses it
+   */
+  disconnect(): void {
+    this.#setPeer(null);
+  }
+
+  /**
+   * The address of the peer, as `node:dgram` tells it, or its path (empty if it has none).
+   *
+   * @throws SendmmsgError `ERR_SOCKET_DGRAM_NOT_RUNNING` once closed, `ERR_SOCKET_DGRAM_NOT_CONNECTED` without a peer,
+   * `ENOTCONN` for a unix peer that is gone
+   */
+  remoteAddress(): { address: string; family: 'IPv4' | 'IPv6'; port: number } | { path: string } {
+    const transport = this.#openTransport();
+    if (!transport.isConnected) throw notConnectedError();
+    if (transport instanceof DgramTransport) return named(transport.socket.remoteAddress());
+    const name = transport.libc.getpeername(transport.fd);
+    if (typeof name === 'number') throw systemError(-name, 'getpeername');
+    return decodeSockaddr(name);
   }
 
   /**
@@ -158,12 +199,9 @@ export class DatagramSocket {
    * @throws SendmmsgError `ERR_SOCKET_DGRAM_NOT_RUNNING` once closed
    */
   address(): { address: string; family: 'IPv4' | 'IPv6'; port: number } | { path: string } {
-    this.#assertOpen();
-    if (this.#transport instanceof DgramTransport) {
-      const { address, family, port } = this.#transport.socket.address();
-      return { address, family: family as 'IPv4' | 'IPv6', port };
-    }
-    const name = this.#transport.libc.getsockname(this.#transport.fd);
+    const transport = this.#openTransport();
+    if (transport instanceof DgramTransport) return named(transport.socket.address());
+    const name = transport.libc.getsockname(transport.fd);
     if (typeof name === 'number') throw systemError(-name, 'getsockname');
     return decodeSockaddr(name);
   }
@@ -177,8 +215,7 @@ export class DatagramSocket {
    * does not know
    */
   lend(): Socket {
-    this.#assertOpen();
-    const transport = this.#transport;
+    const transport = this.#openTransport();
     if (transport instanceof DgramTransport) return transport.socket;
     if (transport.family === AF_UNIX) {
       throw new SendmmsgError('node:dgram knows no unix sockets', { code: 'EAFNOSUPPORT', syscall: 'lend' });
@@ -198,7 +235,7 @@ export class DatagramSocket {
   close(): void {
     if (this.#transport.isClosed) return;
     this.#transport.close();
-    this.#callRing = null;
+    this.#call.forget();
     removePath(this.#boundPath);
   }
 
@@ -208,8 +245,8 @@ export class DatagramSocket {
   }
 
   static #openNative(calls: Libc, options: ResolvedSocketOptions): DatagramSocket {
-    const fd = call('socket', undefined, calls.socket(options.family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-    const { bind, connect, sendBufferSize, recvBufferSize } = options;
+    const { family, bind, connect, bindToDevice, sendBufferSize, recvBufferSize } = options;
+    const fd = call('socket', undefined, calls.socket(family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
     const set = (level: number, name: number, value: number): number =>
       call('setsockopt', undefined, calls.setsockopt(fd, level, name, value));
     let boundPath: string | undefined;
@@ -217,63 +254,51 @@ export class DatagramSocket {
       if (options.reuseAddr) set(SOL_SOCKET, SO_REUSEADDR, 1);
       if (options.reusePort) set(SOL_SOCKET, SO_REUSEPORT, 1);
       if (options.broadcast) set(SOL_SOCKET, SO_BROADCAST, 1);
-      if (options.family === AF_INET6) set(IPPROTO_IPV6, IPV6_V6ONLY, options.ipv6Only ? 1 : 0);
+      if (family === AF_INET6) set(IPPROTO_IPV6, IPV6_V6ONLY, options.ipv6Only ? 1 : 0);
+      if (bindToDevice !== undefined) new NativeControls({ libc: calls, fd, family }).bindToDevice(bindToDevice);
       if (sendBufferSize !== undefined) set(SOL_SOCKET, SO_SNDBUF, sendBufferSize);
       if (recvBufferSize !== undefined) set(SOL_SOCKET, SO_RCVBUF, recvBufferSize);
       if (bind !== undefined) call('bind', bind, calls.bind(fd, sockaddrBytes(bind)));
       boundPath = bind?.path;
-      if (connect !== undefined) call('connect', connect, calls.connect(fd, sockaddrBytes(connect)));
+      const transport = new NativeTransport(calls, fd, family, false);
+      if (connect !== undefined) transport.setPeer(connect);
+      return new DatagramSocket(transport, boundPath);
     } catch (error) {
       calls.close(fd);
       removePath(boundPath);
       throw error;
     }
-    const peer = options.family === AF_UNIX && connect !== undefined ? sockaddrBytes(connect) : undefined;
-    const transport = new NativeTransport(calls, fd, options.family, connect !== undefined, peer);
-    return new DatagramSocket(transport, boundPath);
   }
 
   static #openDgram(options: ResolvedSocketOptions): DatagramSocket {
     const { type } = options;
-    if (type === 'unix') throw unavailable('A unix datagram socket');
+    if (type === 'unix') throw unavailableError('A unix datagram socket');
     try {
       const connect = options.connect as { address: string; port: number } | undefined;
       return new DatagramSocket(new DgramTransport({ ...options, type, connect }));
     } catch (cause) {
-      const { code = 'EIO', syscall, message } = cause as NodeJS.ErrnoException;
-      throw new SendmmsgError(message, { code, ...(syscall !== undefined && { syscall }), cause });
+      throw cause instanceof SendmmsgError ? cause : dgramError(cause);
     }
   }
 
-  /** The datagrams of one call, in a ring that is kept for the next. Stops before the first that is invalid or too much. */
-  #encode(datagrams: readonly DatagramLike[], transport: NativeTransport): MmsgRing {
-    const reader = new DatagramReader(transport.family, transport.isConnected);
-    let ring = this.#callRing ?? callRing(transport, CALL_BYTES);
-    this.#callRing = null; // a getter may call sendmmsg() again: it gets a ring of its own
-    try {
-      const count = Math.min(datagrams.length, MAX_VLEN);
-      for (let index = 0; index < count; index++) {
-        reader.read(datagrams[index]!);
-        if (index === 0 && reader.byteLength > ring.maxBytes) ring = callRing(transport, reader.byteLength);
-        if (!ring.push(reader, index, 0)) break;
-      }
-    } catch (error) {
-      if (ring.datagrams === 0) throw error;
-    } finally {
-      this.#callRing = ring;
-    }
-    return ring;
+  #setPeer(peer: SocketName | null): void {
+    this.#openTransport().setPeer(peer);
+    this.#call.forget();
   }
 
-  #assertOpen(): void {
-    if (this.closed) throw new SendmmsgError('Not running', { code: 'ERR_SOCKET_DGRAM_NOT_RUNNING' });
+  get #transport(): NativeTransport | DgramTransport {
+    return ConfigurableSocket.transportOf(this);
+  }
+
+  #openTransport(): NativeTransport | DgramTransport {
+    if (this.closed) throw notRunningError();
+    return this.#transport;
   }
 }
 
-function callRing(transport: NativeTransport, maxBytes: number): MmsgRing {
-  const nameSize = nameSizeOf(transport.family, transport.isConnected);
-  const layout = { slots: MAX_VLEN, maxBytes, nameSize, maxSegments: 1, maxSegmentedBytes: 0 };
-  return new MmsgRing(layout, (bytes) => transport.allocate(bytes));
+/** An address of node:dgram. */
+function named({ address, family, port }: AddressInfo): { address: string; family: 'IPv4' | 'IPv6'; port: number } {
+  return { address, family: family as 'IPv4' | 'IPv6', port };
 }
 
 function call(syscall: string, name: SocketName | undefined, result: number): number {
@@ -289,25 +314,4 @@ function removePath(path: string | undefined): void {
   } catch {
     // It was moved or removed: nothing of ours is left.
   }
-}
-
-const FLAG_BITS: Readonly<Record<string, number>> = { dontRoute: MSG_DONTROUTE, confirm: MSG_CONFIRM };
-
-/** The bits of a call's flags. MSG_MORE would merge a batch into one datagram, MSG_OOB means nothing here: both are refused. */
-function flagBits(flags: object): number {
-  let bits = 0;
-  for (const [name, value] of Object.entries(flags)) {
-    const bit = Object.hasOwn(FLAG_BITS, name) ? FLAG_BITS[name] : undefined;
-    if (bit === undefined) throw argumentValueError('"flags"', 'may hold dontRoute and confirm only', name);
-    if (value !== undefined && typeof value !== 'boolean')
-      throw argumentTypeError(`"flags.${name}"`, 'a boolean', value);
-    if (value === true) bits |= bit;
-  }
-  return bits;
-}
-
-function unavailable(what: string): SendmmsgError {
-  return new SendmmsgError(`${what} is not available here: there is no sendmmsg(2) on this platform`, {
-    code: 'ERR_FEATURE_UNAVAILABLE_ON_PLATFORM',
-  });
 }

@@ -178,6 +178,8 @@ export interface BatchReport {
   readonly requeued: number;
   /** Datagrams dropped since the last report: by overflow, age or drain timeout. */
   readonly dropped: number;
+  /** Datagrams that a newer one with the same key has replaced since the last report: see `conflateBy`. */
+  readonly conflated: number;
   /** Datagrams refused since the last report, by validation or by the kernel. */
   readonly rejected: readonly RejectedDatagram[];
 }

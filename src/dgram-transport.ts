@@ -8,11 +8,13 @@ import { createSocket, type Socket } from 'node:dgram';
 import { isIPv6 } from 'node:net';
 import { AF_INET, AF_INET6, IOV_BASE, IOV_LEN, MSG_IOV } from './abi.ts';
 import { EBADF, EIO, errnoOf } from './errno.ts';
-import { GsoLatch } from './gso.ts';
+import { dgramError, unavailableError } from './errors.ts';
 import { type Arena, allocateDetached } from './libc.ts';
 import type { MmsgRing } from './mmsg-ring.ts';
 import { decodeSockaddr } from './sockaddr.ts';
-import type { Transport } from './transport.ts';
+import type { SocketControls } from './socket-controls.ts';
+import type { SocketName } from './socket-options.ts';
+import { type Transport, TransportState } from './transport.ts';
 
 /** How to open it; as in `node:dgram`. */
 export interface DgramTransportOptions {
@@ -21,6 +23,7 @@ export interface DgramTransportOptions {
   readonly reusePort: boolean;
   readonly ipv6Only: boolean;
   readonly broadcast: boolean;
+  readonly bindToDevice?: string | undefined;
   readonly sendBufferSize?: number | undefined;
   readonly recvBufferSize?: number | undefined;
   readonly bind?: { readonly address?: string | undefined; readonly port?: number } | undefined;
@@ -30,24 +33,23 @@ export interface DgramTransportOptions {
 /** Datagrams sent one after another in a turn of the event loop. */
 const ANSWERS_PER_TURN = 64;
 
-export class DgramTransport implements Transport {
+export class DgramTransport extends TransportState implements Transport {
   readonly backend = 'node:dgram';
   readonly family: number;
-  readonly isConnected: boolean;
+  readonly takesFlags = false;
   readonly supportsGso = false;
   readonly supportsControl = false;
-  readonly latch: GsoLatch = new GsoLatch();
   readonly sendmmsg = null;
   readonly socket: Socket;
-  #isClosed = false;
   #answers = 0;
-  readonly #closeListeners = new Set<() => void>();
 
   /** Throws what node:dgram throws. Binding and connecting to a literal address is done when this returns. */
   constructor(options: DgramTransportOptions) {
     const { type, reuseAddr, reusePort, ipv6Only, sendBufferSize, recvBufferSize } = options;
+    super(options.connect !== undefined);
+    if (options.bindToDevice !== undefined) throw unavailableError('bindToDevice');
+    if (reusePort && !knowsReusePort()) throw unavailableError('reusePort', 'node:dgram has it from Node.js 22.12 on');
     this.family = type === 'udp4' ? AF_INET : AF_INET6;
-    this.isConnected = options.connect !== undefined;
     this.socket = createSocket({
       type,
       reuseAddr,
@@ -68,26 +70,27 @@ export class DgramTransport implements Transport {
       if (options.broadcast) this.socket.setBroadcast(true);
       if (sendBufferSize !== undefined) this.socket.setSendBufferSize(sendBufferSize);
       if (recvBufferSize !== undefined) this.socket.setRecvBufferSize(recvBufferSize);
-      if (options.connect !== undefined) {
-        this.socket.connect(options.connect.port, options.connect.address);
-        this.socket.remoteAddress(); // throws if it did not connect: why is told too late, in an event
-      }
+      if (options.connect !== undefined) this.#connect(options.connect);
     } catch (error) {
       this.socket.close();
       throw error;
     }
   }
 
-  get isClosed(): boolean {
-    return this.#isClosed;
+  get controls(): SocketControls {
+    return this.socket;
+  }
+
+  bindToDevice(): never {
+    throw unavailableError('bindToDevice');
   }
 
   allocate(bytes: number): Arena {
     return allocateDetached(bytes);
   }
 
-  sendmmsgLater(ring: MmsgRing, _vlen: number, done: (answer: number) => void): void {
-    if (this.#isClosed) {
+  sendmmsgLater(ring: MmsgRing, _vlen: number, _flags: number, done: (answer: number) => void): void {
+    if (this.isClosed) {
       setImmediate(done, -EBADF);
       return;
     }
@@ -101,7 +104,7 @@ export class DgramTransport implements Transport {
       else done(n);
     };
     const answer = (error: (Error & { code?: string }) | null): void =>
-      settle(error === null ? 1 : -(this.#isClosed ? EBADF : errnoOf(error.code ?? '') || EIO));
+      settle(error === null ? 1 : -(this.isClosed ? EBADF : errnoOf(error.code ?? '') || EIO));
     const target = decodeSockaddr(ring.nameAt(0));
     try {
       if ('address' in target) this.socket.send(payload, target.port, target.address, answer);
@@ -121,16 +124,27 @@ export class DgramTransport implements Transport {
     return null;
   }
 
-  onClose(listener: () => void): () => void {
-    this.#closeListeners.add(listener);
-    return () => this.#closeListeners.delete(listener);
+  protected override applyPeer(name: SocketName | null): void {
+    try {
+      if (name === null) this.socket.disconnect();
+      else this.#connect(name as { address: string; port: number });
+    } catch (error) {
+      throw dgramError(error);
+    }
   }
 
-  close(): void {
-    if (this.#isClosed) return;
-    this.#isClosed = true;
+  protected override release(): void {
     this.socket.close();
-    for (const listener of [...this.#closeListeners]) listener();
-    this.#closeListeners.clear();
   }
+
+  #connect({ address, port }: { address: string; port: number }): void {
+    this.socket.connect(port, address);
+    this.socket.remoteAddress(); // throws if it did not connect: why is told too late, in an event
+  }
+}
+
+/** An older node:dgram ignores the option without a word. */
+function knowsReusePort(version: string = process.versions.node): boolean {
+  const [major = 0, minor = 0] = version.split('.').map(Number);
+  return major > 23 || (major === 23 && minor >= 1) || (major === 22 && minor >= 12);
 }

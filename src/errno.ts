@@ -60,10 +60,13 @@ const byName: ReadonlyMap<string, number> = new Map(ERRNO_TABLE.map((row) => [ro
 /** On EIO (no checksum offload), EINVAL or EMSGSIZE (over the MTU, by kernel version) plain datagrams may still pass. */
 const REFUSES_SEGMENTATION: ReadonlySet<number> = new Set([5, 22, 90]);
 
-export const EAGAIN = 11;
 export const EBADF = 9;
+export const EAGAIN = 11;
+export const ENODEV = 19;
+export const EINVAL = 22;
 export const EDESTADDRREQ = 89;
 export const EMSGSIZE = 90;
+export const EOPNOTSUPP = 95;
 export const EAFNOSUPPORT = 97;
 export const ENOBUFS = 105;
 export const EIO = 5;

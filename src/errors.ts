@@ -92,6 +92,44 @@ export function badPortError(port: unknown, lowest: 0 | 1): SendmmsgError {
   });
 }
 
+/** An argument left out: `ERR_MISSING_ARGS`. */
+export function missingArgumentError(name: string): SendmmsgError {
+  return new SendmmsgError(`The "${name}" argument must be specified`, { code: 'ERR_MISSING_ARGS' });
+}
+
+/** A buffer size that is none: `ERR_SOCKET_BAD_BUFFER_SIZE`. */
+export function badBufferSizeError(name: string, value: unknown): SendmmsgError {
+  return new SendmmsgError(`Buffer size must be a positive integer: ${name}. Received ${received(value)}`, {
+    code: 'ERR_SOCKET_BAD_BUFFER_SIZE',
+  });
+}
+
+/** What cannot be had through node:dgram: `ERR_FEATURE_UNAVAILABLE_ON_PLATFORM`. */
+export function unavailableError(what: string, why = 'there is no sendmmsg(2) on this platform'): SendmmsgError {
+  return new SendmmsgError(`${what} is not available here: ${why}`, { code: 'ERR_FEATURE_UNAVAILABLE_ON_PLATFORM' });
+}
+
+/** An error of node:dgram, its errno made positive. */
+export function dgramError(cause: unknown): SendmmsgError {
+  const { code = 'EIO', errno, syscall, message } = cause as NodeJS.ErrnoException;
+  return new SendmmsgError(message, {
+    code,
+    ...(errno !== undefined && { errno: Math.abs(errno) }),
+    ...(syscall !== undefined && { syscall }),
+    cause,
+  });
+}
+
+/** A socket without a peer: `ERR_SOCKET_DGRAM_NOT_CONNECTED`. */
+export function notConnectedError(): SendmmsgError {
+  return new SendmmsgError('Not connected', { code: 'ERR_SOCKET_DGRAM_NOT_CONNECTED' });
+}
+
+/** A socket that was closed: `ERR_SOCKET_DGRAM_NOT_RUNNING`. */
+export function notRunningError(): SendmmsgError {
+  return new SendmmsgError('Not running', { code: 'ERR_SOCKET_DGRAM_NOT_RUNNING' });
+}
+
 /** A type of socket that there is not: `ERR_SOCKET_BAD_TYPE`. */
 export function badSocketTypeError(type: unknown): SendmmsgError {
   const expected = `"options.type" must be 'udp4', 'udp6' or 'unix'`;

@@ -12,6 +12,7 @@ import { type Disposition, dispositionOf, EAGAIN } from './errno.ts';
 import { type SendmmsgError, systemError } from './errors.ts';
 import { GsoLatch } from './gso.ts';
 import type { MmsgRing } from './mmsg-ring.ts';
+import type { Pace } from './pace.ts';
 import { describeName } from './sockaddr.ts';
 
 /** The sending side of a socket, as far as the loop needs it. */
@@ -36,6 +37,8 @@ export type Verdict =
   | 'blocked'
   /** To be called after {@link FlushLoop.backoffMs}. */
   | 'backoff'
+  /** To be called after {@link FlushLoop.paceMs}. */
+  | 'paced'
   /** To be called in a later turn of the event loop: the budget is spent. */
   | 'yield'
   /** To be buried: see {@link FlushLoop.fatalError}. */
@@ -48,6 +51,8 @@ const MAX_BACKOFF_MS = 100;
 const MAX_INTERRUPTS = 16;
 /** A run of this many calls that took one datagram each hints at a dead peer, whose ICMP error the kernel swallows. */
 const SINGLES_BEFORE_PROBE = 8;
+/** Of {@link FlushLoop.batchSizes}: up to 1, 2, 4, … 1024 (UIO_MAXIOV) datagrams, and above, which takes GSO. */
+const BATCH_SIZE_BUCKETS = 12;
 /** Calls in one run of the loop; the rest waits for the next turn, so that a failing socket cannot hold the event loop. */
 export const CALLS_PER_RUN = 1024;
 
@@ -60,6 +65,8 @@ export class FlushLoop {
   syscalls: number = 0;
   /** Datagrams the kernel refused, since `reset`. */
   rejected: RejectedDatagram[] = [];
+  /** Calls that took something, ever, by how many datagrams that was: `[n]` for up to 2^n, the last for more. */
+  readonly batchSizes: number[] = new Array<number>(BATCH_SIZE_BUCKETS).fill(0);
   /** Calls that took fewer than asked, ever. */
   shortCounts: number = 0;
   /** EAGAIN answers, ever. */
@@ -79,6 +86,9 @@ export class FlushLoop {
   readonly #ring: MmsgRing;
   readonly #wire: Wire;
   readonly #latch: GsoLatch;
+  readonly #pace: Pace | null;
+  /** Whether the pace allowed less than there was. */
+  #isHeldBack = false;
   /** Why the spilled head was refused; 0 once its first datagram has passed plainly, and the latch knows. */
   #refusal = 0;
   // What the datagram at the head has been through, by its sequence: whoever moves the head need not tell.
@@ -89,10 +99,11 @@ export class FlushLoop {
   #isStarved = false;
   #singles = 0;
 
-  constructor(ring: MmsgRing, wire: Wire, latch: GsoLatch = new GsoLatch()) {
+  constructor(ring: MmsgRing, wire: Wire, latch: GsoLatch = new GsoLatch(), pace: Pace | null = null) {
     this.#ring = ring;
     this.#wire = wire;
     this.#latch = latch;
+    this.#pace = pace;
   }
 
   /** Forgets the counts of the last report. */
@@ -109,13 +120,14 @@ export class FlushLoop {
     for (let calls = 0; ring.slots > 0; calls++) {
       if (calls === budget) return 'yield';
       const vlen = this.ask();
+      if (vlen === 0) return 'paced';
       const verdict = this.settle(vlen, this.#wire.sendmmsg(ring, vlen));
       if (verdict !== 'again') return verdict;
     }
     return 'drained';
   }
 
-  /** How many messages to hand over next. */
+  /** How many messages to hand over next; 0: the pace allows none, and the verdict is `paced`. */
   ask(): number {
     const ring = this.#ring;
     ring.commit();
@@ -124,12 +136,17 @@ export class FlushLoop {
       ring.spillHead();
     }
     // One datagram alone leaves its ICMP error readable; in a batch the second one would take and lose it.
-    return this.#singles === SINGLES_BEFORE_PROBE ? Math.min(this.#ring.span(), 1) : this.#ring.span();
+    const span = this.#singles === SINGLES_BEFORE_PROBE ? Math.min(ring.span(), 1) : ring.span();
+    if (this.#pace === null) return span;
+    const vlen = this.#pace.grant(ring, span);
+    this.#isHeldBack = vlen < span;
+    return vlen;
   }
 
   /** Books the answer to a call for `vlen` slots: the number taken, or `-errno`. */
   settle(vlen: number, answer: number): Verdict {
     this.syscalls++;
+    this.#pace?.repay(this.#ring, Math.max(answer, 0), vlen);
     if (answer > 0) return this.#settleTaken(vlen, answer);
     this.#watchHead();
     // 0 for a vlen above 0 is not in the page; waiting is the answer that can do no harm.
@@ -171,6 +188,11 @@ export class FlushLoop {
     return Math.min(2 ** Math.max(0, this.#backoffsOfHead - 1), MAX_BACKOFF_MS);
   }
 
+  /** Milliseconds to wait for the verdict `paced`. */
+  get paceMs(): number {
+    return this.#pace?.msUntilNext(this.#ring) ?? 0;
+  }
+
   #settleTaken(vlen: number, taken: number): Verdict {
     const ring = this.#ring;
     const datagrams = ring.datagramsIn(taken);
@@ -186,6 +208,7 @@ export class FlushLoop {
     }
     this.bytes += ring.release(datagrams);
     this.sent += datagrams;
+    this.batchSizes[Math.min(32 - Math.clz32(datagrams - 1), BATCH_SIZE_BUCKETS - 1)]!++;
     this.#isStarved = false;
     if (this.#singles === SINGLES_BEFORE_PROBE) {
       if (this.#wire.takeError() > 0) this.pendingErrors++;
@@ -196,7 +219,9 @@ export class FlushLoop {
     } else {
       this.#singles = 0;
     }
-    return ring.slots > 0 ? 'again' : 'drained';
+    if (ring.slots === 0) return 'drained';
+    // What falls due meanwhile is left to gather: else each datagram would be a call of its own.
+    return this.#isHeldBack ? 'paced' : 'again';
   }
 
   #rejectHead(errno: number): Verdict {

@@ -5,15 +5,18 @@
  * Invariants: nothing is flushed beside a flush in flight or a wait, and a retry timer and the flush timer never run side by
  * side. The observer is user code: state is looked at anew after each call-out.
  */
+import { MSG_CONFIRM, MSG_DONTROUTE } from './abi.ts';
 import type { ResolvedBatchOptions } from './batch-options.ts';
-import { type Clock, type Disarm, eventLoopClock, schedulerClock } from './clock.ts';
+import { type Clock, type Disarm, schedulerClock } from './clock.ts';
 import type { BatchReport } from './datagram.ts';
 import { type DropReason, SenderCounters } from './diagnostics.ts';
+import { unavailableError } from './errors.ts';
 import type { Verdict } from './flush.ts';
 import { isGsoAllowed } from './gso.ts';
 import { FREE, HELD, IN_FLIGHT, type Lane, type LaneOwner } from './lane.ts';
 import { Lanes } from './lanes.ts';
 import type { MmsgRing } from './mmsg-ring.ts';
+import { Pace } from './pace.ts';
 import type { Transport } from './transport.ts';
 
 /**
@@ -64,6 +67,7 @@ export class LaneDriver {
   readonly #observer: BatchObserver;
   readonly #transport: Transport;
   readonly #onlyLane: Lane | null;
+  readonly #pace: Pace | null;
   readonly #leaveTransport: () => void;
   readonly #onReleased: () => void;
   #disarm: Disarm | null = null;
@@ -73,6 +77,8 @@ export class LaneDriver {
   #isFatal = false;
   /** Why what is in flight, if the kernel does not take it, is dropped. */
   #givenUpAs: DropReason | null = null;
+  /** What `pressure` was told last. */
+  #isPressed = false;
   #readyWaiters: (() => void)[] = [];
   #closed: PromiseWithResolvers | null = null;
 
@@ -82,10 +88,14 @@ export class LaneDriver {
     this.#observer = observer;
     this.#transport = transport;
     this.#onReleased = onReleased;
-    this.clock = options.scheduler === undefined ? eventLoopClock : schedulerClock(options.scheduler);
+    this.clock = options.scheduler === undefined ? transport.clock : schedulerClock(options.scheduler);
     this.isInline = transport.sendmmsg !== null && !options.offload;
-    const usesGso = options.gso === 'auto' && transport.supportsGso && isGsoAllowed();
-    const context = { transport, clock: this.clock, isInline: this.isInline, owner: this.#laneOwner() };
+    const pace = options.pace === undefined ? null : new Pace(options.pace, this.clock);
+    this.#pace = pace;
+    const usesGso = options.gso === 'auto' && transport.supportsGso && isGsoAllowed() && pace?.maxSegments !== 1;
+    const flags = (options.dontRoute ? MSG_DONTROUTE : 0) | (options.confirm ? MSG_CONFIRM : 0);
+    if (flags !== 0 && !transport.takesFlags) throw unavailableError('"options.dontRoute" or "options.confirm"');
+    const context = { transport, clock: this.clock, pace, flags, isInline: this.isInline, owner: this.#laneOwner() };
     this.lanes = new Lanes(options, usesGso, context);
     this.#onlyLane = options.lanes === 1 ? this.lanes.all[0]! : null;
     this.counters = new SenderCounters(transport, usesGso, this.lanes);
@@ -160,6 +170,25 @@ export class LaneDriver {
     }
   }
 
+  /** The queue is full: asks the source to pause, if it has not been asked already. */
+  press(): void {
+    if (this.#options.pressure === undefined || this.#isPressed || this.state === CLOSED) return;
+    this.#tellPressure(true);
+    // What happened in there was kept quiet.
+    this.emit();
+  }
+
+  /** Whether a source that was asked to pause is to go on. */
+  get #isRelieved(): boolean {
+    return this.#isPressed && this.state !== CLOSED && this.lanes.isHalfEmpty;
+  }
+
+  #tellPressure(isFull: boolean): void {
+    this.#isPressed = isFull;
+    // As in any call-out, what it sends is flushed at the end of this turn: a source that starts and stops cannot spin.
+    this.quietly(() => callOut(() => this.#options.pressure?.next(isFull)));
+  }
+
   #laneOwner(): LaneOwner {
     return {
       beforeFlush: (lane) => {
@@ -216,6 +245,8 @@ export class LaneDriver {
     // Of an error's last flush and of a drain, all that goes without waiting still goes.
     if (verdict === 'again' && this.#givenUpAs !== 'drainTimeout' && !this.#isFatal) {
       lane.flush();
+      // What the pace holds back would have to be waited for.
+      if (lane.hold === HELD && this.#givenUpAs !== null) return this.#giveUpAs(this.#givenUpAs);
       // A source that is never quite caught up with is told of its datagrams, too.
       const { sent, rejected } = lane.loop;
       if (lane.hold !== IN_FLIGHT || sent + rejected.length >= this.flushAt) this.emit();
@@ -258,8 +289,12 @@ export class LaneDriver {
     if (!isOutermost) return;
     this.#isEmitting = false;
     if (this.#readyWaiters.length > 0 && this.lanes.isHalfEmpty) this.#wakeReady();
+    if (this.#isRelieved) this.#tellPressure(false);
     if (this.#finishIfDrained()) return;
-    if (this.timer === NONE) this.#armFlush();
+    if (this.timer !== NONE) return;
+    // Filled and emptied again in that very call-out: told in the next turn, so that no echo can spin.
+    if (this.#isRelieved) this.#arm(SOON, 0);
+    else this.#armFlush();
   }
 
   #report(collected?: BatchReport[]): void {
@@ -296,6 +331,7 @@ export class LaneDriver {
 
   #onTransportClosed(): void {
     if (this.state === CLOSED || (this.lanes.queued === 0 && this.state === OPEN)) return;
+    this.#pace?.lift();
     this.flush(HELD); // the answer is EBADF
   }
 
@@ -322,6 +358,10 @@ export class LaneDriver {
       this.#report();
       this.#isEmitting = false;
       if ((this.state as number) === CLOSED) return; // unsubscribed by that report
+    }
+    if (this.#isPressed) {
+      this.#tellPressure(false);
+      if ((this.state as number) === CLOSED) return;
     }
     this.state = CLOSED;
     this.#release();

@@ -7,13 +7,14 @@
 import type { Clock, Disarm } from './clock.ts';
 import type { FlushLoop, Verdict } from './flush.ts';
 import type { MmsgRing } from './mmsg-ring.ts';
+import type { Pace } from './pace.ts';
 import type { Transport } from './transport.ts';
 
 /** Free to flush at any time. */
 export const FREE = 0;
 /** The kernel is full: only when it is writable, or when told to. */
 export const BLOCKED = 1;
-/** The kernel is short of memory: not before the timer. */
+/** The kernel is short of memory, or the pace is kept: not before the timer. */
 export const HELD = 2;
 /** Handed over, and not answered yet: nothing of it can be taken back. */
 export const IN_FLIGHT = 3;
@@ -40,6 +41,10 @@ export interface LaneOwner {
 export interface LaneContext {
   readonly transport: Transport;
   readonly clock: Clock;
+  /** How fast all lanes together may send; `null`: as fast as they can. */
+  readonly pace: Pace | null;
+  /** Of every call: MSG_DONTROUTE, MSG_CONFIRM. */
+  readonly flags: number;
   /** Whether a flush is done when the call returns; not on the thread pool, nor through node:dgram. */
   readonly isInline: boolean;
   readonly owner: LaneOwner;
@@ -52,19 +57,31 @@ export class Lane {
   hold: number = FREE;
   readonly #transport: Transport;
   readonly #clock: Clock;
+  readonly #pace: Pace | null;
+  readonly #flags: number;
   readonly #isInline: boolean;
   readonly #owner: LaneOwner;
   #disarm: Disarm | null = null;
   #falseWakes = 0;
   #blockedMs = 1;
+  #waitedMs = 0;
+  /** When the wait for the kernel began; `null` where there is none. */
+  #waitingSince: number | null = null;
 
   constructor(ring: MmsgRing, loop: FlushLoop, context: LaneContext) {
     this.ring = ring;
     this.loop = loop;
     this.#transport = context.transport;
     this.#clock = context.clock;
+    this.#pace = context.pace;
+    this.#flags = context.flags;
     this.#isInline = context.isInline;
     this.#owner = context.owner;
+  }
+
+  /** Milliseconds, ever, that it has waited for the kernel; of a wait under way, up to now. */
+  get waitedMs(): number {
+    return this.#waitingSince === null ? this.#waitedMs : this.#waitedMs + this.#clock.now() - this.#waitingSince;
   }
 
   /** Sends what is queued as far as it goes; inline, or by handing over the first span. */
@@ -88,8 +105,12 @@ export class Lane {
       case 'yield':
         return this.#owner.onYield();
       case 'backoff':
+        this.#waitingSince = this.#clock.now();
         return this.#wait(HELD, this.loop.backoffMs);
+      case 'paced':
+        return this.#wait(HELD, this.loop.paceMs);
       case 'blocked':
+        this.#waitingSince = this.#clock.now();
         return this.#waitWritable();
       case 'fatal':
         return this.#owner.onFatal(this.loop.fatalError);
@@ -100,15 +121,22 @@ export class Lane {
   rest(): void {
     this.#disarm?.();
     this.#disarm = null;
+    if (this.#waitingSince !== null) {
+      this.#waitedMs = this.waitedMs;
+      this.#waitingSince = null;
+    }
     if (this.hold !== IN_FLIGHT) this.hold = FREE;
   }
 
   #launch(): void {
-    if (this.ring.slots === 0) return;
+    if (this.ring.slots === 0) return this.#pace?.leave(this.ring);
     const vlen = this.loop.ask();
+    if (vlen === 0) return this.settle('paced');
     this.hold = IN_FLIGHT;
-    this.#transport.sendmmsgLater(this.ring, vlen, (answer) => {
+    this.ring.inFlight = vlen;
+    this.#transport.sendmmsgLater(this.ring, vlen, this.#flags, (answer) => {
       this.hold = FREE;
+      this.ring.inFlight = 0;
       this.#owner.onLanded(this, this.loop.settle(vlen, answer));
     });
   }

@@ -3,12 +3,15 @@
  */
 import { AF_INET } from './abi.ts';
 import type { ResolvedBatchOptions } from './batch-options.ts';
+import { ConflatingRing } from './conflating-ring.ts';
 import type { DatagramReader } from './datagram-reader.ts';
 import { FlushLoop } from './flush.ts';
 import { MAX_SEGMENTED_BYTES_IPV4, MAX_SEGMENTED_BYTES_IPV6, MAX_SEGMENTS } from './gso.ts';
 import { FREE, IN_FLIGHT, Lane, type LaneContext } from './lane.ts';
-import { MmsgRing } from './mmsg-ring.ts';
+import type { Arena } from './libc.ts';
+import { MmsgRing, type RingLayout } from './mmsg-ring.ts';
 import { nameSizeOf } from './mmsg-table.ts';
+import { PackingRing } from './packing-ring.ts';
 
 export class Lanes {
   readonly all: readonly Lane[];
@@ -35,6 +38,20 @@ export class Lanes {
       ring.commit();
       sum += ring.bytes;
     }
+    return sum;
+  }
+
+  /** Datagrams that went into an earlier one, ever; of a line that waits unwritten, this is not certain yet. */
+  get packed(): number {
+    let sum = 0;
+    for (const { ring } of this.all) sum += ring.packed;
+    return sum;
+  }
+
+  /** Datagrams that were replaced, ever. */
+  get conflated(): number {
+    let sum = 0;
+    for (const { ring } of this.all) sum += ring.conflated;
     return sum;
   }
 
@@ -85,21 +102,32 @@ export class Lanes {
 }
 
 function newLane(options: ResolvedBatchOptions, usesGso: boolean, context: LaneContext): Lane {
-  const { transport, clock } = context;
+  const { transport, clock, pace, flags } = context;
+  const { sendmmsg } = transport;
+  const mostBytes = transport.family === AF_INET ? MAX_SEGMENTED_BYTES_IPV4 : MAX_SEGMENTED_BYTES_IPV6;
   const layout = {
     slots: options.highWaterMark,
     maxBytes: options.highWaterMarkBytes,
     nameSize: nameSizeOf(transport.family, transport.isConnected),
-    maxSegments: usesGso ? MAX_SEGMENTS : 1,
-    maxSegmentedBytes: transport.family === AF_INET ? MAX_SEGMENTED_BYTES_IPV4 : MAX_SEGMENTED_BYTES_IPV6,
+    maxSegments: usesGso ? Math.min(MAX_SEGMENTS, pace?.maxSegments ?? MAX_SEGMENTS) : 1,
+    maxSegmentedBytes: Math.min(mostBytes, pace?.maxSegmentedBytes ?? mostBytes),
     latch: transport.latch,
   };
-  const ring = new MmsgRing(layout, (bytes) => transport.allocate(bytes));
+  const ring = newRing(options, layout, (bytes) => transport.allocate(bytes));
   const wire = {
-    sendmmsg: transport.sendmmsg ?? (() => 0),
+    sendmmsg: (messages: MmsgRing, vlen: number) => sendmmsg?.(messages, vlen, flags) ?? 0,
     takeError: () => transport.takeError(),
     reconnect: () => transport.reconnect(),
     now: () => clock.now(),
   };
-  return new Lane(ring, new FlushLoop(ring, wire, transport.latch), context);
+  return new Lane(ring, new FlushLoop(ring, wire, transport.latch, pace), context);
+}
+
+function newRing(
+  { pack, conflateBy }: ResolvedBatchOptions,
+  layout: RingLayout,
+  allocate: (bytes: number) => Arena,
+): MmsgRing {
+  if (pack !== undefined) return new PackingRing(layout, pack, allocate);
+  return conflateBy === undefined ? new MmsgRing(layout, allocate) : new ConflatingRing(layout, allocate);
 }

@@ -10,11 +10,11 @@
  */
 import { createRequire } from 'node:module';
 import { endianness } from 'node:os';
-import { MAX_VLEN, MMSGHDR_SIZE, MSG_LEN, SYS_SENDMMSG } from './abi.ts';
+import { IFNAMSIZ, MAX_VLEN, MMSGHDR_SIZE, MSG_LEN, SYS_SENDMMSG } from './abi.ts';
 import { EBADF } from './errno.ts';
 
 type Koffi = typeof import('koffi');
-type Call = (...args: (number | bigint | Uint8Array | Int32Array | null)[]) => number;
+type Call = (...args: (number | bigint | string | Uint8Array | Int32Array | null)[]) => number;
 type AsyncCall = (...args: [...(number | bigint)[], (error: unknown, result: number) => void]) => void;
 
 /** One allocation, handed to the kernel by offset. Pointers in it point into it. */
@@ -58,10 +58,15 @@ export interface Libc {
   connect(fd: number, sockaddr: Uint8Array): number;
   getsockname(fd: number): Uint8Array | number;
   getpeername(fd: number): Uint8Array | number;
-  setsockopt(fd: number, level: number, name: number, value: number): number;
+  /** Sets an option to an int, or to the bytes of a struct. */
+  setsockopt(fd: number, level: number, name: number, value: number | Uint8Array): number;
   /** The option's value (an int ≥ 0), or `-errno`. */
   getsockopt(fd: number, level: number, name: number): number;
   fcntl(fd: number, command: number, argument: number): number;
+  /** The number of an interface; 0 if there is none of that name. */
+  ifNametoindex(name: string): number;
+  /** The name of an interface; `''` if there is none of that number. */
+  ifIndextoname(index: number): string;
   close(fd: number): number;
 }
 
@@ -122,6 +127,8 @@ function bind(): Libc | undefined {
   const getpeername = checked(declare('int getpeername(int fd, void *addr, void *len)'));
   const setsockopt = checked(declare('int setsockopt(int fd, int level, int name, void *value, unsigned int len)'));
   const getsockopt = checked(declare('int getsockopt(int fd, int level, int name, void *value, void *len)'));
+  const ifNametoindex = declare('unsigned int if_nametoindex(const char *name)');
+  const ifIndextoname = declare('uintptr_t if_indextoname(unsigned int index, void *name)');
   const fcntl = checked(declare('int fcntl(int fd, int command, int argument)'));
   const close = checked(declare('int close(int fd)'));
 
@@ -146,11 +153,19 @@ function bind(): Libc | undefined {
     connect: (fd, sockaddr) => connect(fd, sockaddr, sockaddr.byteLength),
     getsockname: (fd) => name(getsockname, fd),
     getpeername: (fd) => name(getpeername, fd),
-    setsockopt: (fd, level, option, value) => setsockopt(fd, level, option, Int32Array.of(value), 4),
+    setsockopt(fd, level, option, value) {
+      const bytes = typeof value === 'number' ? Int32Array.of(value) : value;
+      return setsockopt(fd, level, option, bytes, bytes.byteLength);
+    },
     getsockopt(fd, level, option) {
       const value = new Int32Array(1);
       const result = getsockopt(fd, level, option, value, Int32Array.of(4));
       return result < 0 ? result : value[0]!;
+    },
+    ifNametoindex,
+    ifIndextoname(index) {
+      const bytes = Buffer.alloc(IFNAMSIZ);
+      return ifIndextoname(index, bytes) ? bytes.toString('utf8', 0, bytes.indexOf(0)) : '';
     },
     fcntl,
     close,

@@ -40,14 +40,16 @@ export interface RingLayout {
   readonly maxSegmentedBytes: number;
   /** Where GSO was refused. */
   readonly latch?: GsoLatch;
+  /** Whether what is queued may be replaced: each slot then remembers what of the slab it keeps from being reused. */
+  readonly isRewritable?: boolean;
 }
 
 /** Room at the slab's end that a datagram may not fit into when the ring wraps: none is lost to that below the limit. */
 const WRAP_SLACK = 256 * 1024;
 /** Most UTF-8 bytes of one UTF-16 code unit. */
-const MAX_UTF8 = 3;
+export const MAX_UTF8 = 3;
 /** Strings that are written one by one after a rope that was not ASCII, before the next is tried. */
-const STRINGS_AFTER_MISS = 1024;
+export const STRINGS_AFTER_MISS = 1024;
 
 export class MmsgRing {
   /** Datagrams queued. */
@@ -58,6 +60,11 @@ export class MmsgRing {
   slots: number = 0;
   /** Bytes of the largest datagram so far. */
   largest: number = 0;
+  /** Datagrams of the input that went into an earlier one, or took the place of one, ever: nothing here, see its kinds. */
+  readonly packed: number = 0;
+  readonly conflated: number = 0;
+  /** Slots from the head that the kernel may be reading at this moment, on the thread pool. */
+  inFlight: number = 0;
   readonly arena: Arena;
   readonly capacity: number;
   readonly maxBytes: number;
@@ -87,6 +94,8 @@ export class MmsgRing {
   #sharedLength = 0;
   // How many datagrams the head slot held when it was spilled; 0 while it is not.
   #spilled = 0;
+  /** Slots released, ever: the number of the head slot. */
+  #released = 0;
 
   readonly #table: MmsgTable;
   readonly #slab: number;
@@ -97,6 +106,9 @@ export class MmsgRing {
   readonly #segments: Uint8Array;
   readonly #sequence: Float64Array;
   readonly #queuedAt: Float64Array;
+  // Where rewritable: up to where the slab must stay for a slot and those behind it, and how much of its place is its own.
+  readonly #keepFrom: Uint32Array | null;
+  readonly #ownRoom: Uint32Array | null;
 
   constructor(layout: RingLayout, allocate: (bytes: number) => Arena) {
     const { slots, maxBytes, maxSegments } = layout;
@@ -112,6 +124,8 @@ export class MmsgRing {
     this.#segments = new Uint8Array(slots);
     this.#sequence = new Float64Array(slots);
     this.#queuedAt = new Float64Array(slots);
+    this.#keepFrom = layout.isRewritable ? new Uint32Array(slots) : null;
+    this.#ownRoom = layout.isRewritable ? new Uint32Array(slots) : null;
   }
 
   /**
@@ -178,6 +192,18 @@ export class MmsgRing {
     return sum;
   }
 
+  /** Datagrams of message `index` of the span. */
+  segmentsAt(index: number): number {
+    return this.#spilled > 0 ? 1 : this.#segments[(this.#head + index) % this.capacity]!;
+  }
+
+  /** Payload bytes of message `index` of the span. */
+  lengthAt(index: number): number {
+    if (this.#spilled === 0) return this.#table.lengthOf((this.#head + index) % this.capacity);
+    const size = this.#table.segmentSizeOf(this.#head);
+    return Math.min(size, this.#table.lengthOf(this.#head) - index * size);
+  }
+
   /** How many of the first `messages` hold a single datagram. */
   unsegmentedIn(messages: number): number {
     let sum = 0;
@@ -198,6 +224,7 @@ export class MmsgRing {
     this.#seal();
     const bytesBefore = this.bytes;
     if (datagrams === this.datagrams) {
+      this.#released += this.slots;
       // An empty ring starts over at the front: the same few cache lines serve a source that is kept up with.
       this.#head = this.#tail = this.#slabHead = this.#slabTail = 0;
       this.slots = this.bytes = this.#spilled = 0;
@@ -215,8 +242,9 @@ export class MmsgRing {
         this.#spilled = 0;
         this.#head = this.#after(slot);
         this.slots--;
+        this.#released++;
       }
-      this.#slabHead = this.#table.startOf(this.#head);
+      this.#slabHead = this.#keepFrom?.[this.#head] ?? this.#table.startOf(this.#head);
     }
     this.datagrams -= datagrams;
     return bytesBefore - this.bytes;
@@ -267,6 +295,98 @@ export class MmsgRing {
   /** The `msg_len` that the kernel wrote for slot `index` from the head. */
   sentLengthAt(index: number): number {
     return this.#table.sentLengthOf((this.#head + index) % this.capacity);
+  }
+
+  /** What a kind of ring that appends to its last datagram needs: told when that is to end … */
+  protected onSealed(): void {}
+
+  /** … where the next byte of it goes in the arena … */
+  protected get tailAt(): number {
+    return this.#slab + this.#slabTail;
+  }
+
+  /** … how many bytes may follow there … */
+  protected get tailRoom(): number {
+    const start = this.#table.startOf(this.#before(this.#tail));
+    const slabEnd = start < this.#slabHead ? this.#slabHead - 1 : this.#slabSize;
+    return Math.min(slabEnd - this.#slabTail, this.maxBytes - this.bytes);
+  }
+
+  /** … how long it is … */
+  protected get tailLength(): number {
+    return this.#table.lengthOf(this.#before(this.#tail));
+  }
+
+  /** … and to say that so many bytes were written behind it. */
+  protected extendTail(bytes: number): void {
+    const slot = this.#before(this.#tail);
+    this.#table.extend(slot, bytes);
+    this.#slabTail += bytes;
+    this.bytes += bytes;
+    this.largest = Math.max(this.largest, this.#table.lengthOf(slot));
+  }
+
+  /** What a kind of ring that replaces needs: the number of the head slot, as slots are counted for ever … */
+  protected get headNumber(): number {
+    return this.#released;
+  }
+
+  /** … and to put another datagram into slot `index` from the head; `false`, with nothing changed, if its bytes do not fit. */
+  protected rewrite(index: number, reader: DatagramReader, sequence: number, now: number): boolean {
+    const slot = (this.#head + index) % this.capacity;
+    const isWritten = reader.isShared && this.#sharedAt >= 0;
+    const length = isWritten ? this.#sharedLength : reader.exactLength();
+    const change = length - this.#table.lengthOf(slot);
+    if (this.bytes + change > this.maxBytes) return false;
+    const isInPlace = !reader.isShared && length <= this.#ownRoom![slot]!;
+    let at = isWritten ? this.#sharedAt : this.#table.startOf(slot);
+    if (!isWritten && !isInPlace) {
+      at = this.#roomOrCompact(length);
+      if (at < 0) return false;
+      // Behind all that is queued: whatever slot it belongs to, it is kept until those are gone.
+      this.#slabTail = at + length;
+      this.#ownRoom![slot] = length;
+    }
+    if (!isWritten) this.write(reader, this.#slab + at);
+    if (reader.isShared) {
+      this.#sharedAt = at;
+      this.#sharedLength = length;
+      this.#ownRoom![slot] = 0;
+    }
+    this.#fill(slot, at, length, reader);
+    this.#sequence[slot] = sequence;
+    this.#queuedAt[slot] = now;
+    this.bytes += change;
+    if (length > this.largest) this.largest = length;
+    return true;
+  }
+
+  #roomOrCompact(length: number): number {
+    const at = this.#room(length);
+    if (at >= 0 || this.inFlight > 0) return at;
+    this.#compact();
+    return this.#room(length);
+  }
+
+  /** Moves the payloads together, to the front of the slab: what was replaced has left gaps. */
+  #compact(): void {
+    const { u8 } = this.arena;
+    const copy = Buffer.allocUnsafe(this.bytes);
+    for (const isBack of [false, true]) {
+      let at = 0;
+      for (let index = 0, slot = this.#head; index < this.slots; index++, slot = this.#after(slot)) {
+        const length = this.#table.lengthOf(slot);
+        const from = this.#slab + this.#table.startOf(slot);
+        if (isBack) this.#table.move(slot, at);
+        else copy.set(u8.subarray(from, from + length), at);
+        this.#keepFrom![slot] = at;
+        this.#ownRoom![slot] = length;
+        at += length;
+      }
+    }
+    u8.set(copy, this.#slab);
+    this.#slabHead = 0;
+    this.#slabTail = copy.length;
   }
 
   /** Appends to the open slot; `false` if it does not fit the run. */
@@ -368,7 +488,7 @@ export class MmsgRing {
       at = this.#roomForExactly(reader);
       if (at < 0) return false;
     }
-    const length = isWritten ? this.#sharedLength : this.#write(reader, at);
+    const length = isWritten ? this.#sharedLength : this.write(reader, this.#slab + at);
     if (this.bytes + length > this.maxBytes) {
       this.#checkFits(length);
       return false;
@@ -385,14 +505,23 @@ export class MmsgRing {
     return true;
   }
 
+  /** A slot's payload lies at `at` of the slab; where it goes, and its control messages, are the reader's. */
+  #fill(slot: number, at: number, length: number, reader: DatagramReader): void {
+    this.#table.write(slot, at, length, reader.sockaddr, reader.port);
+    if (reader.control !== null || this.#table.hasControls) this.#table.writeControl(slot, reader.control);
+  }
+
   #append(reader: DatagramReader, at: number, length: number, sequence: number, now: number): void {
     if (this.#openSegments > 0) this.#seal();
     const slot = this.#tail;
-    this.#table.write(slot, at, length, reader.sockaddr, reader.port);
-    if (reader.control !== null || this.#table.hasControls) this.#table.writeControl(slot, reader.control);
+    this.#fill(slot, at, length, reader);
     this.#segments[slot] = 1;
     this.#sequence[slot] = sequence;
     this.#queuedAt[slot] = now;
+    if (this.#keepFrom !== null) {
+      this.#keepFrom[slot] = at;
+      this.#ownRoom![slot] = reader.isShared ? 0 : length;
+    }
     this.slots++;
     this.#tail = this.#after(slot);
   }
@@ -418,6 +547,7 @@ export class MmsgRing {
     this.commit();
     this.#openRoom = -1;
     this.#openSegments = 0;
+    this.onSealed();
   }
 
   /** Where `length` contiguous bytes are free, as an offset in the slab; -1 if nowhere. */
@@ -449,9 +579,9 @@ export class MmsgRing {
     });
   }
 
-  #write(reader: DatagramReader, at: number): number {
+  /** Encodes a payload at byte `to` of the arena; returns its length. */
+  protected write(reader: DatagramReader, to: number): number {
     const slab = this.arena.u8;
-    const to = this.#slab + at;
     if (reader.kind === BYTES) {
       slab.set(reader.bytes, to);
       return reader.byteLength;

@@ -95,10 +95,7 @@ export class MmsgTable {
     const iovec = this.#iovecs + slot * IOVEC_SIZE;
     if (sockaddr !== null) this.#writeName(slot, sockaddr, port);
     // The same place as the last time: so it is again and again while the queue is kept up with.
-    if (this.#start[slot] !== at || isNew) {
-      this.#start[slot] = at;
-      this.arena.writePointer(iovec, this.slab + at);
-    }
+    if (this.#start[slot] !== at || isNew) this.move(slot, at);
     u32[(iovec + IOV_LEN) >>> 2] = length;
     if (this.#maxSegments > 1) u32[(slot * MMSGHDR_SIZE + MSG_CONTROLLEN) >>> 2] = 0;
   }
@@ -113,6 +110,18 @@ export class MmsgTable {
     this.#setControlLength(slot * MMSGHDR_SIZE, slot, 0);
   }
 
+  /** Lets a row be longer (or shorter) by that many bytes. */
+  extend(slot: number, bytes: number): void {
+    const at = (this.#iovecs + slot * IOVEC_SIZE + IOV_LEN) >>> 2;
+    this.arena.u32[at] = this.arena.u32[at]! + bytes;
+  }
+
+  /** Says where in the slab a row's payload lies now. */
+  move(slot: number, at: number): void {
+    this.#start[slot] = at;
+    this.arena.writePointer(this.#iovecs + slot * IOVEC_SIZE, this.slab + at);
+  }
+
   /** Makes a row a segmented message of `length` bytes, cut into datagrams of `size`. */
   segment(slot: number, length: number, size: number): void {
     const u32 = this.arena.u32;
@@ -124,9 +133,7 @@ export class MmsgTable {
   /** Takes the first `cut` bytes out of a row; `isSingle`: one datagram is left. */
   trim(slot: number, cut: number, isSingle: boolean): void {
     const iovec = this.#iovecs + slot * IOVEC_SIZE;
-    const start = this.#start[slot]! + cut;
-    this.#start[slot] = start;
-    this.arena.writePointer(iovec, this.slab + start);
+    this.move(slot, this.#start[slot]! + cut);
     this.arena.u32[(iovec + IOV_LEN) >>> 2] = this.lengthOf(slot) - cut;
     if (isSingle) this.#setControlLength(slot * MMSGHDR_SIZE, slot, 0);
   }

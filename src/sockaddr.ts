@@ -5,10 +5,10 @@
  * every datagram is the mistake of node:dgram (nodejs/node#35130). See ip(7), ipv6(7), unix(7).
  */
 import { isIPv4, isIPv6 } from 'node:net';
-import { networkInterfaces } from 'node:os';
 import { AF_INET, AF_INET6, AF_UNIX, SOCKADDR_IN_SIZE, SOCKADDR_IN6_SIZE, SUN_PATH_SIZE } from './abi.ts';
 import { Endpoint, type Sockaddr } from './datagram.ts';
 import { argumentTypeError, argumentValueError, badPortError, SendmmsgError } from './errors.ts';
+import { zoneIndex, zoneName } from './zone.ts';
 
 /** Most addresses (and paths) remembered; the cache starts anew past it. */
 const CACHE_SIZE = 65_536;
@@ -81,7 +81,7 @@ export function decodeSockaddr(
   }
   if (family === AF_INET6) {
     const scope = view.getUint32(24, true);
-    const address = formatIPv6(view) + (scope === 0 ? '' : `%${zoneName(scope)}`);
+    const address = formatIPv6(view) + (scope === 0 ? '' : `%${zoneName(scope) ?? scope}`);
     return { address, family: 'IPv6', port: view.getUint16(2) };
   }
   if (bytes.byteLength <= 2) return { path: '' };
@@ -123,7 +123,11 @@ function parseAddress(address: string): Sockaddr {
   bytes[0] = AF_INET6;
   bytes.set(parseIPv6(literal), 8);
   const words = new Uint32Array(bytes.buffer);
-  if (percent >= 0) words[6] = zoneIndex(address.slice(percent + 1), address);
+  if (percent >= 0) {
+    const index = zoneIndex(address.slice(percent + 1));
+    if (index === undefined) throw invalidAddress(address);
+    words[6] = index;
+  }
   return newSockaddr(AF_INET6, SOCKADDR_IN6_SIZE, words);
 }
 
@@ -161,23 +165,6 @@ function formatIPv6(view: DataView): string {
   }
   const text = (part: number[]): string => part.map((group) => group.toString(16)).join(':');
   return length < 2 ? text(groups) : `${text(groups.slice(0, start))}::${text(groups.slice(start + length))}`;
-}
-
-function zoneIndex(zone: string, address: string): number {
-  if (/^\d{1,10}$/.test(zone) && Number(zone) <= 0xffffffff) return Number(zone);
-  // Link-local entries carry the interface's index; an interface with none (`lo`) needs none.
-  const interfaces = networkInterfaces();
-  const entries = Object.hasOwn(interfaces, zone) ? interfaces[zone]! : [];
-  const scopes = entries.flatMap((entry) => (entry.family === 'IPv6' ? [entry.scopeid] : []));
-  if (scopes.length === 0) throw invalidAddress(address);
-  return Math.max(...scopes);
-}
-
-function zoneName(scope: number): string {
-  const found = Object.entries(networkInterfaces()).find(([, entries]) =>
-    entries?.some((entry) => entry.family === 'IPv6' && entry.scopeid === scope),
-  );
-  return found?.[0] ?? String(scope);
 }
 
 function encodePath(path: string): Sockaddr {

@@ -4,7 +4,14 @@
 import { AF_INET, AF_INET6, AF_UNIX } from './abi.ts';
 import type { Sockaddr } from './datagram.ts';
 import { EAFNOSUPPORT } from './errno.ts';
-import { argumentTypeError, argumentValueError, badSocketTypeError, SendmmsgError, systemError } from './errors.ts';
+import {
+  argumentTypeError,
+  argumentValueError,
+  badBufferSizeError,
+  badSocketTypeError,
+  SendmmsgError,
+  systemError,
+} from './errors.ts';
 import { checkedPort, sockaddrOfAddress, sockaddrOfPath } from './sockaddr.ts';
 
 /**
@@ -36,6 +43,8 @@ export interface SocketOptions {
   readonly ipv6Only?: boolean | undefined;
   /** SO_BROADCAST: without it, the kernel refuses broadcast addresses with EACCES. */
   readonly broadcast?: boolean | undefined;
+  /** SO_BINDTODEVICE: the interface, by its name, that all datagrams leave by and come in by. Linux only. */
+  readonly bindToDevice?: string | undefined;
   /** SO_SNDBUF, bytes; the kernel doubles it. */
   readonly sendBufferSize?: number | undefined;
   /** SO_RCVBUF, bytes; the kernel doubles it. */
@@ -60,17 +69,19 @@ export interface ResolvedSocketOptions {
   readonly reusePort: boolean;
   readonly ipv6Only: boolean;
   readonly broadcast: boolean;
+  readonly bindToDevice: string | undefined;
   readonly sendBufferSize: number | undefined;
   readonly recvBufferSize: number | undefined;
 }
 
 const FAMILY = { udp4: AF_INET, udp6: AF_INET6, unix: AF_UNIX } as const;
 const ANY_ADDRESS = { udp4: '0.0.0.0', udp6: '::' } as const;
+const LOCAL_HOST = { udp4: '127.0.0.1', udp6: '::1' } as const;
 
 /** Checks the options of `DatagramSocket.open`. Throws SendmmsgError. */
 export function resolveSocketOptions(options: SocketOptions): ResolvedSocketOptions {
   if (typeof options !== 'object' || options === null) throw argumentTypeError('"options"', 'an object', options);
-  const { type = 'udp4', bind, connect, reuseAddr, reusePort, ipv6Only, broadcast } = options;
+  const { type = 'udp4', bind, connect, reuseAddr, reusePort, ipv6Only, broadcast, bindToDevice } = options;
   if (typeof type !== 'string' || !Object.hasOwn(FAMILY, type)) throw badSocketTypeError(type);
   return {
     type,
@@ -81,9 +92,24 @@ export function resolveSocketOptions(options: SocketOptions): ResolvedSocketOpti
     reusePort: flag('reusePort', reusePort),
     ipv6Only: flag('ipv6Only', ipv6Only),
     broadcast: flag('broadcast', broadcast),
+    bindToDevice: text('bindToDevice', bindToDevice),
     sendBufferSize: bufferSize('sendBufferSize', options.sendBufferSize),
     recvBufferSize: bufferSize('recvBufferSize', options.recvBufferSize),
   };
+}
+
+/** The peer of `socket.connect`: a port and an address (as in node:dgram the local host if there is none), or a path. */
+export function resolvePeer(family: number, where: unknown, address: unknown): SocketName {
+  if (family === AF_UNIX) {
+    if (address !== undefined) throw argumentValueError('"address"', 'must be left out for a unix socket', address);
+    return { sockaddr: sockaddrOfPath(where), path: where as string };
+  }
+  const port = checkedPort(where);
+  const literal = address === undefined ? LOCAL_HOST[family === AF_INET ? 'udp4' : 'udp6'] : address;
+  const sockaddr = sockaddrOfAddress(literal);
+  const name = { address: literal as string, port };
+  if (sockaddr.family !== family) throw systemError(EAFNOSUPPORT, 'connect', name);
+  return { sockaddr, ...name };
 }
 
 function resolveName(
@@ -128,13 +154,14 @@ function flag(name: string, value: unknown): boolean {
   return value === true;
 }
 
+function text(name: string, value: unknown): string | undefined {
+  if (value !== undefined && typeof value !== 'string') throw argumentTypeError(`"options.${name}"`, 'a string', value);
+  return value;
+}
+
 function bufferSize(name: string, value: unknown): number | undefined {
   if (value === undefined) return undefined;
   if (typeof value !== 'number') throw argumentTypeError(`"options.${name}"`, 'a number', value);
-  if (!Number.isInteger(value) || value < 1 || value > 0x3fffffff) {
-    throw new SendmmsgError(`Buffer size must be a positive integer: ${name} ${value}`, {
-      code: 'ERR_SOCKET_BAD_BUFFER_SIZE',
-    });
-  }
+  if (!Number.isInteger(value) || value < 1 || value > 0x3fffffff) throw badBufferSizeError(name, value);
   return value;
 }

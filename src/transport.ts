@@ -2,13 +2,19 @@
  * What a sender needs of a socket, whatever does the sending; and the native one: a descriptor and libc.
  *
  * A transport owns its descriptor. Every call checks `isClosed` first, and closing waits for calls on the thread pool, so
- * that no number is used after the kernel may have given it to someone else's file.
+ * that no number is used after the kernel may have given it to someone else's file. Who lays out a ring by `isConnected`
+ * listens to `onClose` as long as it has it, and so long the socket is neither connected nor disconnected.
  */
 import { AF_UNIX, MSG_DONTWAIT, MSG_NOSIGNAL, SO_ERROR, SOL_SOCKET, SOL_UDP, UDP_SEGMENT } from './abi.ts';
+import { type Clock, eventLoopClockOf, Waits } from './clock.ts';
 import { EAGAIN, EBADF } from './errno.ts';
+import { notConnectedError, SendmmsgError, systemError } from './errors.ts';
 import { GsoLatch } from './gso.ts';
 import type { Arena, Libc, NativeBackend } from './libc.ts';
 import type { MmsgRing } from './mmsg-ring.ts';
+import { sockaddrBytes } from './sockaddr.ts';
+import { NativeControls } from './socket-controls.ts';
+import type { SocketName } from './socket-options.ts';
 import { pollWritable, type StopPolling } from './writable-poller.ts';
 
 /** What does the sending: the system call, its elder brother one by one, or node:dgram one by one. */
@@ -27,12 +33,16 @@ export interface Transport {
   readonly supportsControl: boolean;
   /** Where GSO was refused, for all senders of this socket. */
   readonly latch: GsoLatch;
+  /** The event loop's timers, which keep the process alive or, after `socket.unref()`, do not. */
+  readonly clock: Clock;
   /** Memory that this transport can send from. */
   allocate(bytes: number): Arena;
+  /** Whether calls may have flags: MSG_DONTROUTE, MSG_CONFIRM. */
+  readonly takesFlags: boolean;
   /** Sends the first `vlen` slots without blocking: the number taken, or `-errno`. `null` where it cannot be done inline. */
-  readonly sendmmsg: ((ring: MmsgRing, vlen: number) => number) | null;
+  readonly sendmmsg: ((ring: MmsgRing, vlen: number, flags: number) => number) | null;
   /** The same, answered in a later turn. The ring and the descriptor are held until then. */
-  sendmmsgLater(ring: MmsgRing, vlen: number, done: (answer: number) => void): void;
+  sendmmsgLater(ring: MmsgRing, vlen: number, flags: number, done: (answer: number) => void): void;
   /** Reads and clears SO_ERROR. */
   takeError(): number;
   /** Connects a unix socket again to the path it was connected to; does nothing for any other. */
@@ -43,91 +53,35 @@ export interface Transport {
   onClose(listener: () => void): () => void;
 }
 
-/** A descriptor, and the calls on it. */
-export class NativeTransport implements Transport {
-  readonly backend: NativeBackend;
-  readonly family: number;
-  readonly isConnected: boolean;
-  readonly supportsGso: boolean;
-  readonly supportsControl = true;
-  readonly latch: GsoLatch = new GsoLatch();
-  readonly libc: Libc;
-  readonly sendmmsg: (ring: MmsgRing, vlen: number) => number;
-  #fd: number;
+/** What every transport is: connected or not, closed or not, and waited for. */
+export abstract class TransportState {
+  latch: GsoLatch = new GsoLatch();
+  readonly waits: Waits = new Waits();
+  readonly clock: Clock = eventLoopClockOf(this.waits);
+  #isConnected: boolean;
   #isClosed = false;
-  #callsInFlight = 0;
-  readonly #peer: Uint8Array | undefined;
   readonly #closeListeners = new Set<() => void>();
 
-  /** @param peer - the sockaddr that a unix socket was connected to: when its owner goes, the kernel disconnects it */
-  constructor(libc: Libc, fd: number, family: number, isConnected: boolean, peer?: Uint8Array) {
-    this.#peer = peer;
-    this.libc = libc;
-    this.backend = libc.backend;
-    this.#fd = fd;
-    this.family = family;
-    this.isConnected = isConnected;
-    // Asking is not setting. An older kernel would ignore the control message and send a run as one datagram; so would
-    // a unix socket. Where the option is set already, the datagrams are cut by whoever set it.
-    this.supportsGso = family !== AF_UNIX && libc.getsockopt(fd, SOL_UDP, UDP_SEGMENT) === 0;
-    this.sendmmsg = (ring, vlen) => this.sendmmsgWith(ring, vlen, 0);
+  constructor(isConnected: boolean) {
+    this.#isConnected = isConnected;
+  }
+
+  get isConnected(): boolean {
+    return this.#isConnected;
   }
 
   get isClosed(): boolean {
     return this.#isClosed;
   }
 
-  /** The descriptor; -1 once closed. */
-  get fd(): number {
-    return this.#isClosed ? -1 : this.#fd;
-  }
-
-  allocate(bytes: number): Arena {
-    return this.libc.allocate(bytes);
-  }
-
-  /** sendmmsg(2) with more flags; it never blocks and never raises SIGPIPE. */
-  sendmmsgWith(ring: MmsgRing, vlen: number, flags: number): number {
-    if (this.#isClosed) return -EBADF;
-    return this.libc.sendmmsg(this.#fd, ring.arena, ring.headAt, vlen, flags | MSG_DONTWAIT | MSG_NOSIGNAL);
-  }
-
-  sendmmsgLater(ring: MmsgRing, vlen: number, done: (answer: number) => void): void {
-    if (this.#isClosed) {
-      setImmediate(done, -EBADF);
-      return;
-    }
-    const land = (answer: number): void => {
-      this.#callsInFlight--;
-      if (this.#isClosed && this.#callsInFlight === 0) this.libc.close(this.#fd);
-      done(answer);
-    };
-    this.#callsInFlight++;
-    try {
-      this.libc.sendmmsgAsync(this.#fd, ring.arena, ring.headAt, vlen, MSG_DONTWAIT | MSG_NOSIGNAL, land);
-    } catch {
-      // koffi takes so many calls at once (`max_async_calls`) and no more: nothing was sent, as if the kernel were full.
-      setImmediate(land, -EAGAIN);
-    }
-  }
-
-  takeError(): number {
-    return this.#isClosed ? 0 : Math.max(0, this.libc.getsockopt(this.#fd, SOL_SOCKET, SO_ERROR));
-  }
-
-  reconnect(): void {
-    // If nobody is there yet, the next datagram says so.
-    if (this.#peer !== undefined && !this.#isClosed) this.libc.connect(this.#fd, this.#peer);
-  }
-
-  waitWritable(ready: () => void): StopPolling | null {
-    // An unconnected unix socket is always writable, whether or not the peer of the next datagram is full.
-    if (this.#isClosed || (this.family === AF_UNIX && !this.isConnected)) return null;
-    try {
-      return pollWritable(this.#fd, ready);
-    } catch {
-      return null; // no descriptor left to poll on (EMFILE): a timer needs none
-    }
+  /** Connects, or without a peer disconnects. Throws SendmmsgError. */
+  setPeer(peer: SocketName | null): void {
+    if (peer !== null && this.#isConnected) throw new SendmmsgError('Already connected', IS_CONNECTED);
+    if (peer === null && !this.#isConnected) throw notConnectedError();
+    if (this.isInUse) throw new SendmmsgError('connect EBUSY: close the senders of this socket first', BUSY);
+    this.applyPeer(peer);
+    this.#isConnected = peer !== null;
+    this.latch = new GsoLatch(); // what was learnt was about another route
   }
 
   onClose(listener: () => void): () => void {
@@ -138,8 +92,120 @@ export class NativeTransport implements Transport {
   close(): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
-    if (this.#callsInFlight === 0) this.libc.close(this.#fd);
+    this.release();
     for (const listener of [...this.#closeListeners]) listener();
     this.#closeListeners.clear();
+  }
+
+  /** Whether there are rings that were laid out by `isConnected`. */
+  protected get isInUse(): boolean {
+    return this.#closeListeners.size > 0;
+  }
+
+  protected abstract applyPeer(peer: SocketName | null): void;
+  protected abstract release(): void;
+}
+
+const IS_CONNECTED = { code: 'ERR_SOCKET_DGRAM_IS_CONNECTED' } as const;
+const BUSY = { code: 'EBUSY', syscall: 'connect' } as const;
+
+/** A sockaddr of AF_UNSPEC, which dissolves the connection of a datagram socket, connect(2). */
+const NO_PEER = new Uint8Array(16);
+
+/** A descriptor, and the calls on it. */
+export class NativeTransport extends TransportState implements Transport {
+  readonly backend: NativeBackend;
+  readonly family: number;
+  readonly supportsGso: boolean;
+  readonly libc: Libc;
+  readonly controls: NativeControls = new NativeControls(this);
+  readonly supportsControl = true;
+  readonly takesFlags = true;
+  readonly sendmmsg: (ring: MmsgRing, vlen: number, flags: number) => number;
+  #fd: number;
+  #callsInFlight = 0;
+  /** Where a unix socket was connected to: when its owner goes, the kernel disconnects it. */
+  #peer: Uint8Array | undefined;
+
+  constructor(libc: Libc, fd: number, family: number, isConnected: boolean) {
+    super(isConnected);
+    this.libc = libc;
+    this.backend = libc.backend;
+    this.#fd = fd;
+    this.family = family;
+    // Asking is not setting. An older kernel would ignore the control message and send a run as one datagram; so would
+    // a unix socket. Where the option is set already, the datagrams are cut by whoever set it.
+    this.supportsGso = family !== AF_UNIX && libc.getsockopt(fd, SOL_UDP, UDP_SEGMENT) === 0;
+    this.sendmmsg = (ring, vlen, flags) => {
+      if (this.isClosed) return -EBADF;
+      return this.libc.sendmmsg(this.#fd, ring.arena, ring.headAt, vlen, flags | MSG_DONTWAIT | MSG_NOSIGNAL);
+    };
+  }
+
+  /** The descriptor; -1 once closed. */
+  get fd(): number {
+    return this.isClosed ? -1 : this.#fd;
+  }
+
+  allocate(bytes: number): Arena {
+    return this.libc.allocate(bytes);
+  }
+
+  sendmmsgLater(ring: MmsgRing, vlen: number, flags: number, done: (answer: number) => void): void {
+    if (this.isClosed) {
+      setImmediate(done, -EBADF);
+      return;
+    }
+    const land = (answer: number): void => {
+      this.#callsInFlight--;
+      if (this.isClosed && this.#callsInFlight === 0) this.libc.close(this.#fd);
+      done(answer);
+    };
+    this.#callsInFlight++;
+    try {
+      this.libc.sendmmsgAsync(this.#fd, ring.arena, ring.headAt, vlen, flags | MSG_DONTWAIT | MSG_NOSIGNAL, land);
+    } catch {
+      // koffi takes so many calls at once (`max_async_calls`) and no more: nothing was sent, as if the kernel were full.
+      setImmediate(land, -EAGAIN);
+    }
+  }
+
+  takeError(): number {
+    return this.isClosed ? 0 : Math.max(0, this.libc.getsockopt(this.#fd, SOL_SOCKET, SO_ERROR));
+  }
+
+  reconnect(): void {
+    // If nobody is there yet, the next datagram says so.
+    if (this.#peer !== undefined && !this.isClosed) this.libc.connect(this.#fd, this.#peer);
+  }
+
+  waitWritable(ready: () => void): StopPolling | null {
+    // An unconnected unix socket is always writable, whether or not the peer of the next datagram is full.
+    if (this.isClosed || (this.family === AF_UNIX && !this.isConnected)) return null;
+    try {
+      return pollWritable(this.#fd, this.waits, ready);
+    } catch {
+      return null; // no descriptor left to poll on (EMFILE): a timer needs none
+    }
+  }
+
+  bindToDevice(device: string): void {
+    this.controls.bindToDevice(device);
+  }
+
+  /** With a call on the thread pool, its sender may be gone, but not its ring. */
+  protected override get isInUse(): boolean {
+    return super.isInUse || this.#callsInFlight > 0;
+  }
+
+  protected override applyPeer(name: SocketName | null): void {
+    const peer = name === null ? NO_PEER : sockaddrBytes(name);
+    const answer = this.libc.connect(this.#fd, peer);
+    if (answer < 0) throw systemError(-answer, 'connect', name ?? {});
+    this.#peer = this.family === AF_UNIX && name !== null ? peer : undefined;
+  }
+
+  protected override release(): void {
+    if (this.#callsInFlight === 0) this.libc.close(this.#fd);
   }
 }

@@ -7,13 +7,14 @@
  * callback vanishes, so it is rethrown outside.
  */
 import { F_DUPFD_CLOEXEC } from './abi.ts';
+import { type Wait, Waits } from './clock.ts';
 import { systemError } from './errors.ts';
 import { libc, loadKoffi } from './libc.ts';
 
 /** Ends a wait; may be called at any time, more than once. */
 export type StopPolling = () => void;
 
-interface PollHandle {
+interface PollHandle extends Wait {
   stop(): void;
   close(): void;
 }
@@ -23,21 +24,26 @@ type Poll = (
   callback: (status: number, events: number) => void,
 ) => PollHandle;
 
-/** Calls `ready` once, when `fd` can be written to. Keeps the process alive until then. */
-export function pollWritable(fd: number, ready: () => void): StopPolling {
-  const stop = poll(fd, { writable: true }, () => {
+/** Calls `ready` once, when `fd` can be written to. Until then it is one of `waits`. */
+export function pollWritable(fd: number, waits: Waits, ready: () => void): StopPolling {
+  const stop = poll(fd, { writable: true }, waits, () => {
     stop();
     ready();
   });
   return stop;
 }
 
-/** Calls `ready` each time there is something to read from `fd`, until stopped. */
+/** Calls `ready` each time there is something to read from `fd`, until stopped. Keeps the process alive until then. */
 export function pollReadable(fd: number, ready: () => void): StopPolling {
-  return poll(fd, { readable: true }, ready);
+  return poll(fd, { readable: true }, new Waits(), ready);
 }
 
-function poll(fd: number, events: { readable?: boolean; writable?: boolean }, ready: () => void): StopPolling {
+function poll(
+  fd: number,
+  events: { readable?: boolean; writable?: boolean },
+  waits: Waits,
+  ready: () => void,
+): StopPolling {
   const calls = libc()!;
   const duplicate = calls.fcntl(fd, F_DUPFD_CLOEXEC, 0);
   if (duplicate < 0) throw systemError(-duplicate, 'fcntl');
@@ -53,9 +59,11 @@ function poll(fd: number, events: { readable?: boolean; writable?: boolean }, re
       });
     }
   });
+  waits.add(handle);
   return () => {
     if (!isActive) return;
     isActive = false;
+    waits.delete(handle); // ref() of a handle that was closed is as deadly as its stop()
     handle.stop();
     handle.close();
     calls.close(duplicate);

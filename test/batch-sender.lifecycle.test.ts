@@ -135,7 +135,15 @@ describe('flush', () => {
   it('of an empty queue does nothing, makes no call, and tells nobody', () => {
     const reports: BatchReport[] = [];
     const { sender } = fixture({}, { next: (report) => reports.push(report) });
-    expect(sender.flush()).toEqual({ sent: 0, bytes: 0, syscalls: 0, requeued: 0, dropped: 0, rejected: [] });
+    expect(sender.flush()).toEqual({
+      sent: 0,
+      bytes: 0,
+      syscalls: 0,
+      requeued: 0,
+      dropped: 0,
+      conflated: 0,
+      rejected: [],
+    });
     expect(reports).toEqual([]);
     expect(sender.stats.syscalls).toBe(0);
   });

@@ -121,7 +121,7 @@ describe('socket.sendmmsg', () => {
     'stops before %s at index 2 of 5; called again from there, it throws',
     async (_what, bad, code, errno) => {
       using inbox = new Inbox({ bind: LOCAL });
-      using socket = DatagramSocket.open();
+      using socket: DatagramSocket = DatagramSocket.open();
       const to = inbox.endpoint;
       const good = (payload: string): DatagramLike => ({ payload, ...to });
       const datagrams = [good('0'), good('1'), bad(to) as DatagramLike, good('3'), good('4')];
@@ -252,7 +252,7 @@ describe('socket.sendmmsg', () => {
   });
 
   it('opens no descriptors', () => {
-    using socket = DatagramSocket.open({ type: 'unix' });
+    using socket: DatagramSocket = DatagramSocket.open({ type: 'unix' });
     const before = openDescriptors();
     for (let count = 0; count < 100; count++) expect(() => socket.sendmmsg(['x'])).toThrow('EDESTADDRREQ');
     expect(openDescriptors()).toBe(before);

@@ -25,7 +25,7 @@ function send(by: DgramTransport, datagram: DatagramLike): Promise<number> {
   const layout = { slots: 1, maxBytes: 1 << 17, nameSize, maxSegments: 1, maxSegmentedBytes: 0 };
   const ring = new MmsgRing(layout, (bytes) => by.allocate(bytes));
   ring.push(read(datagram, AF_INET, by.isConnected), 0, 0);
-  return new Promise((resolve) => by.sendmmsgLater(ring, 1, resolve));
+  return new Promise((resolve) => by.sendmmsgLater(ring, 1, 0, resolve));
 }
 
 afterEach(() => {

@@ -41,6 +41,12 @@ describe('nothing keeps the process alive', () => {
     'destroyed while blocked',
     'socket closed while blocked',
     'drain timed out',
+    'blocked, unref',
+    'blocked, unref before',
+    'blocked, unref, closed',
+    'blocked on a timer, unref',
+    'draining, unref',
+    'waiting for a flush, unref',
   ])('%s', async (scenario) => {
     const receiver = keep(Receiver.unix());
     // Whatever is left armed lasts ten minutes; a process that has to be killed fails.
@@ -55,14 +61,24 @@ describe('nothing keeps the process alive', () => {
 });
 
 describe('while datagrams are queued the process stays alive, then ends by itself', () => {
-  it.for(['blocked', 'blocked on a timer', 'blocked with no descriptor left to poll on'])('%s', async (scenario) => {
+  it.for(['blocked', 'blocked, unref and ref', 'blocked on a timer', 'blocked with no descriptor left to poll on'])(
+    '%s',
+    async (scenario) => {
+      const receiver = keep(Receiver.unix());
+      const child = await start(scenario, receiver.path);
+      await sleep(500);
+      expect(child.exitCode).toBe(null);
+      const exit = once(child, 'exit');
+      expect(numbersOf(await receiver.receive(100))).toEqual(range(100));
+      expect(await exit).toEqual([0, null]);
+    },
+  );
+
+  it('not after unref(), but what the kernel takes in this turn is sent', async () => {
     const receiver = keep(Receiver.unix());
-    const child = await start(scenario, receiver.path);
-    await sleep(500);
-    expect(child.exitCode).toBe(null);
-    const exit = once(child, 'exit');
-    expect(numbersOf(await receiver.receive(100))).toEqual(range(100));
-    expect(await exit).toEqual([0, null]);
+    const child = await start('sent at the end of the turn, unref', receiver.path);
+    expect(await once(child, 'exit')).toEqual([0, null]);
+    expect(numbersOf(receiver.drain())).toEqual([0]);
   });
 
   it('waiting for flushAfterMs', async () => {

@@ -88,6 +88,14 @@ describe.each([withoutKoffi, withoutSendmmsg])('through $backend', ({ backend, s
     expectConservation(stats);
   });
 
+  it('call flags are passed on, or refused at once', async (context) => {
+    const options = { dontRoute: true, confirm: true };
+    const { stats, error } = await sendPlan(context, { count: 3, options, receive: LOCAL });
+    const refused = backend === 'node:dgram';
+    expect(error).toBe(refused ? 'ERR_FEATURE_UNAVAILABLE_ON_PLATFORM' : undefined);
+    expect(stats?.sent).toBe(refused ? undefined : 3);
+  });
+
   it('empty datagrams arrive', async (context) => {
     const odd = [3, 4, 9].map((index) => [index, 0] as const);
     const { received, stats } = await sendPlan(context, { count: 10, size: 3, odd, receive: LOCAL });
@@ -169,19 +177,22 @@ describe.each([withoutKoffi, withoutSendmmsg])('through $backend', ({ backend, s
 
 describe('without koffi', () => {
   it('what only native calls can do is refused with ERR_FEATURE_UNAVAILABLE_ON_PLATFORM; the rest answers alike', async (context) => {
-    const { codes, address } = await withoutKoffi.script<{ codes: Record<string, string>; address: object }>(
-      context,
-      'fallback.mjs',
-      'refusals',
-    );
+    const { codes, address, peer } = await withoutKoffi.script<{
+      codes: Record<string, string>;
+      address: object;
+      peer: object;
+    }>(context, 'fallback.mjs', 'refusals');
     const unavailable = 'ERR_FEATURE_UNAVAILABLE_ON_PLATFORM';
     expect(codes).toEqual({
       unix: unavailable,
       fromFd: unavailable,
       sendmmsg: unavailable,
+      bindToDevice: unavailable,
+      zone: 'ENODEV',
       inUse: 'EADDRINUSE',
       unreachable: 'ERR_SOCKET_DGRAM_NOT_CONNECTED',
     });
+    expect(peer).toMatchObject({ address: '127.0.0.1', family: 'IPv4', ttl: 9, isReceiver: true });
     expect(address).toMatchObject({ address: '127.0.0.1', family: 'IPv4', port: expect.any(Number) });
   });
 });

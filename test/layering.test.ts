@@ -8,12 +8,16 @@ const ROOT = fileURLToPath(new URL('..', import.meta.url));
 /** Which layer a file belongs to. A new file has to be given one. */
 const LEVELS: readonly (readonly RegExp[])[] = [
   [/^src\/(datagram|errors|errno|abi|clock)\.ts$/],
-  [/^src\/(sockaddr|cmsg|libc|writable-poller|datagram-reader|batch-options|gso)\.ts$/],
-  [/^src\/(mmsg-ring|mmsg-table|datagram-socket|socket-options|transport|dgram-transport)\.ts$/],
+  [/^src\/(sockaddr|zone|multicast|cmsg|libc|writable-poller|datagram-reader|batch-options|gso|pace)\.ts$/],
+  [
+    /^src\/(mmsg-ring|mmsg-table|packing-ring|conflating-ring)\.ts$/,
+    /^src\/(datagram-socket|configurable-socket|sendmmsg-call|transport|dgram-transport)\.ts$/,
+    /^src\/socket-(controls|options)\.ts$/,
+  ],
   [/^src\/(flush|mmsg-receiver)\.ts$/],
-  [/^src\/(batch-sender|lane|lanes|lane-driver|diagnostics)\.ts$/],
+  [/^src\/(batch-sender|lane|lanes|lane-driver|diagnostics|outlet)\.ts$/],
   [/^operators\/(rxjs|ix)\/[a-z-]+\.ts$/, /^src\/streams\.ts$/],
-  [/^src\/index\.ts$/, /^src\/cli\/[a-z-]+\.ts$/],
+  [/^src\/(index|ix)\.ts$/, /^src\/cli\/[a-z/-]+\.ts$/],
 ];
 
 interface Import {
@@ -109,6 +113,26 @@ describe('layers', () => {
         importsIn(code.get(file)!).some(({ from, isTypeOnly }) => /^(rxjs|ix)\b/.test(from) && !isTypeOnly),
       );
     expect(values).toEqual([]);
+  });
+
+  it.each([
+    ['src/index.ts', ['rxjs']],
+    ['src/ix.ts', ['ix']],
+    ['src/streams.ts', []],
+  ])('%s needs no peer at run time but %j', (entry, peers) => {
+    const reached = new Set<string>();
+    const needed = new Set<string>();
+    const visit = (file: string): void => {
+      if (reached.has(file)) return;
+      reached.add(file);
+      for (const { from, isTypeOnly } of importsIn(code.get(file)!)) {
+        if (isTypeOnly) continue;
+        if (from.startsWith('.')) visit(relative(ROOT, join(ROOT, dirname(file), from)));
+        else if (/^(rxjs|ix)\b/.test(from)) needed.add(from.split('/')[0]!);
+      }
+    };
+    visit(entry);
+    expect([...needed]).toEqual(peers);
   });
 
   it('reaches for no internals of its dependencies', () => {

@@ -17,7 +17,7 @@ import { allocateDetached } from '../src/libc.ts';
 import { MmsgRing, type RingLayout } from '../src/mmsg-ring.ts';
 import { nameSizeOf } from '../src/mmsg-table.ts';
 import { describeName, endpoint } from '../src/sockaddr.ts';
-import { datagramsOf, refusal, type SlotView, slotAt, slotsOf } from './support/lower.ts';
+import { datagramsOf, refusal, slotAt, slotsOf, tosOf } from './support/lower.ts';
 
 const PLAIN: RingLayout = { slots: 4, maxBytes: 100, nameSize: SOCKADDR_IN_SIZE, maxSegments: 1, maxSegmentedBytes: 0 };
 const GSO: RingLayout = {
@@ -29,11 +29,6 @@ const GSO: RingLayout = {
 };
 const A = { address: '127.0.0.1', port: 1 };
 const B = { address: '127.0.0.2', port: 2 };
-
-/** The traffic class byte that a slot carries. */
-function tosOf({ control }: SlotView): number | undefined {
-  return control.find(({ type }) => type === IP_TOS)?.data.readInt32LE();
-}
 
 /** A ring, and a push that reads the datagram first and numbers it. */
 class Ring extends MmsgRing {

@@ -10,10 +10,16 @@ import { Observable, type Subscriber } from 'rxjs';
 import type { BatchReport } from '../datagram.ts';
 import type { Framer } from './framing.ts';
 
-/** The marks of the queue that the frames go to. */
+/** The marks of the queue that the frames go to, and what becomes of a frame there. */
 export interface QueueLimits {
   readonly highWaterMark: number;
   readonly highWaterMarkBytes: number;
+  /** How many destinations a frame has, each a datagram; default 1. */
+  readonly copies?: number;
+  /** Where frames share datagrams: most bytes of one; a newline stands between two frames. */
+  readonly packBytes?: number | undefined;
+  /** Where a frame may take the place of one that is queued: then nothing is held back. */
+  readonly isLatestOnly?: boolean;
 }
 
 export class FrameSource {
@@ -28,7 +34,12 @@ export class FrameSource {
 
   readonly #input: Readable;
   readonly #framer: Framer;
-  readonly #limits: QueueLimits;
+  readonly #highWaterMark: number;
+  readonly #highWaterMarkBytes: number;
+  readonly #copies: number;
+  /** Bytes of the separator, where frames are packed: each is booked with one, and so is each datagram. */
+  readonly #separator: 0 | 1;
+  readonly #isLatestOnly: boolean;
   readonly #onFrame: (frame: Uint8Array) => void;
   #subscriber: Subscriber<Uint8Array> | null = null;
   // Emitted and not yet done with, by the reports.
@@ -44,23 +55,31 @@ export class FrameSource {
   constructor(input: Readable, framer: Framer, limits: QueueLimits, onFrame: (frame: Uint8Array) => void = () => {}) {
     this.#input = input;
     this.#framer = framer;
-    this.#limits = limits;
+    const { highWaterMark, highWaterMarkBytes, copies = 1, packBytes, isLatestOnly = false } = limits;
+    this.#copies = copies;
+    this.#separator = packBytes === undefined ? 0 : 1;
+    this.#isLatestOnly = isLatestOnly;
+    // Of packed frames only the bytes can be booked. Two neighbours are more than one datagram holds, so that is the most
+    // bytes that are sure to fit into the datagrams of the queue.
+    this.#highWaterMark = packBytes === undefined ? highWaterMark : Number.POSITIVE_INFINITY;
+    const packedBytes = packBytes === undefined ? Number.POSITIVE_INFINITY : ((highWaterMark - 1) * packBytes) / 2;
+    this.#highWaterMarkBytes = Math.min(highWaterMarkBytes, packedBytes);
     this.#onFrame = onFrame;
     this.frames = new Observable((subscriber) => this.#start(subscriber));
   }
 
-  /** Datagrams that were emitted and are not done with. */
+  /** Datagrams that were emitted and are not done with; of packed frames, none that it could tell of. */
   get queued(): number {
     return this.#queued;
   }
 
   /** Must be told every report about the datagrams that were emitted: room is made by nothing else. */
   settle(report: BatchReport): void {
-    this.#queued -= report.sent + report.dropped + report.rejected.length;
-    this.#queuedBytes -= report.bytes;
+    const done = report.sent + report.rejected.length;
+    this.#queued -= this.#separator === 0 ? done + report.dropped + report.conflated : 0;
+    this.#queuedBytes -= report.bytes + done * this.#separator;
     for (const { payload } of report.rejected) this.#queuedBytes -= payload.length;
-    const { highWaterMark, highWaterMarkBytes } = this.#limits;
-    const isHalfEmpty = this.#queued <= highWaterMark / 2 && this.#queuedBytes <= highWaterMarkBytes / 2;
+    const isHalfEmpty = this.#queued <= this.#highWaterMark / 2 && this.#queuedBytes <= this.#highWaterMarkBytes / 2;
     // Inside a report the operator only queues: go on in a turn of its own, where it sends. And not for a datagram or two.
     if (this.#held !== undefined && !this.#isPumping && isHalfEmpty) {
       this.#isPumping = true;
@@ -123,16 +142,15 @@ export class FrameSource {
 
   /** The queue is a ring: at its end up to one datagram's size is left unused, so room for the largest is kept free. */
   #hasRoom(length: number): boolean {
-    if (this.#queued === 0) return true;
-    const { highWaterMark, highWaterMarkBytes } = this.#limits;
-    const bytes = this.#queuedBytes + length + Math.max(length, this.#largest);
-    return this.#queued < highWaterMark && bytes <= highWaterMarkBytes;
+    if (this.#isLatestOnly || this.#queuedBytes + this.#queued === 0) return true;
+    const bytes = this.#queuedBytes + length * this.#copies + this.#separator + Math.max(length, this.#largest);
+    return this.#queued + this.#copies <= this.#highWaterMark && bytes <= this.#highWaterMarkBytes;
   }
 
   #emit(subscriber: Subscriber<Uint8Array>, frame: Uint8Array): void {
     this.datagrams++;
-    this.#queued++;
-    this.#queuedBytes += frame.length;
+    this.#queued += this.#separator === 0 ? this.#copies : 0;
+    this.#queuedBytes += frame.length * this.#copies + this.#separator;
     if (frame.length > this.#largest) this.#largest = frame.length;
     this.#onFrame(frame);
     subscriber.next(frame);

@@ -5,9 +5,11 @@
 import { createRequire } from 'node:module';
 import { Argument, Command, CommanderError, Option } from 'commander';
 import { integer, parseFraming, parseOutputFraming } from './arguments.ts';
+import { type BenchOptions, bench } from './bench.ts';
+import { parseKeyField } from './conflation-key.ts';
 import { demo } from './demo.ts';
 import { type RecvOptions, recv } from './recv.ts';
-import { type SendOptions, send } from './send.ts';
+import { conflictOf, type SendOptions, send } from './send.ts';
 import { parseLocal, parsePeer, type Target } from './target.ts';
 import { outputFlushed, say } from './terminal.ts';
 
@@ -37,6 +39,11 @@ Framing:
                    An empty line is an empty datagram, unless --skip-empty
   length-prefixed  4 bytes of length, big-endian, then as many bytes
   fixed:BYTES      as many bytes each; the last datagram may be shorter
+
+Keys (--conflate-by):
+  N                the N-th field of a line; fields end at white space and at : = | , ;
+  NAME             the member NAME of a line that is a JSON object
+                   A line without it is never replaced. Reading never pauses: if the queue is full, the oldest gives way
 ${EXIT_STATUS}
 
 While the queue is full, reading pauses: nothing is dropped however slow the receiver is, and memory stays constant.
@@ -45,6 +52,8 @@ The first Ctrl-C stops reading and drains the queue; the second one quits at onc
 Examples:
   $ mmsg send localhost:8125 metrics.txt
   $ tail -f app.log | mmsg send unix:/dev/log --flush-after 100
+  $ mmsg send 10.0.0.1:9000 --to 10.0.0.2:9000 --rate 5000 events.txt
+  $ generate-metrics | mmsg send localhost:8125 --pack
   $ mmsg send [::1]:9000 --framing length-prefixed --json < capture.bin`;
 
 const RECV_HELP = `${TARGETS}
@@ -68,6 +77,11 @@ function createProgram(run: (exitCode: Promise<number>) => Promise<void>): Comma
     .addHelpText('after', '\nmmsg COMMAND --help tells the options of a command, with examples.');
   addSend(program, run);
   addRecv(program, run);
+  program
+    .command('bench')
+    .description('how fast this machine sends, beside node:dgram: less than 20 seconds')
+    .option('--json', 'print the figures on standard output, as one JSON object')
+    .action((options: BenchOptions) => run(bench(options)));
   program
     .command('demo')
     .description('a telemetry stream through the operator to a receiver of its own, and the account of it')
@@ -96,6 +110,20 @@ function addSend(program: Command, run: (exitCode: Promise<number>) => Promise<v
     .addOption(option('--drain-timeout <ms>', DRAIN_HELP, integer(0, MAX_MS)))
     .addOption(option('--bind <target>', 'send from this address, or unix path', parseLocal))
     .addOption(option('--send-buffer <bytes>', 'SO_SNDBUF', integer(1, MAX_BYTES - 1)))
+    .addOption(
+      option('-t, --to <target>', 'one more destination (UDP): each datagram goes to all', parsePeer).argParser(
+        (text: string, more: readonly Target[] = []) => [...more, parsePeer(text)],
+      ),
+    )
+    .addOption(option('--rate <n>', 'at most so many datagrams a second, spread evenly', integer(1, 1e9)))
+    .addOption(
+      option('--pack [bytes]', 'put lines into one datagram, up to so many bytes', integer(1, 65_507)).preset('1432'),
+    )
+    .addOption(
+      option('--conflate-by <field>', 'a line replaces the queued one of the same key: see below', parseKeyField),
+    )
+    .addOption(new Option('--gso <when>', 'UDP segmentation offload').choices(['auto', 'off']).default('auto'))
+    .option('--offload', 'send on the thread pool')
     .option('--broadcast', 'allow broadcast addresses (SO_BROADCAST)')
     .option('--checksum', 'SHA-256 over the datagrams, to compare with that of recv')
     .option('--json', 'print the summary on standard output, as one JSON object')
@@ -103,6 +131,8 @@ function addSend(program: Command, run: (exitCode: Promise<number>) => Promise<v
     .addHelpText('after', SEND_HELP)
     .action((target: Target, file: string | undefined, options: SendOptions, command: Command) => {
       if (file !== undefined && options.file !== undefined) command.error('error: FILE was given twice');
+      const problem = conflictOf(target, options);
+      if (problem !== undefined) command.error(`error: ${problem}`);
       return run(send(target, file === undefined ? options : { ...options, file }));
     });
 }

@@ -5,11 +5,16 @@ import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { fstatSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import type { Readable } from 'node:stream';
+import type { OperatorFunction } from 'rxjs';
+import { broadcast } from '../../operators/rxjs/broadcast.ts';
 import { sendmmsg } from '../../operators/rxjs/sendmmsg.ts';
-import type { BatchReport } from '../datagram.ts';
+import type { BatchOptions } from '../batch-options.ts';
+import type { BatchReport, Datagram, DatagramLike } from '../datagram.ts';
 import { DatagramSocket } from '../datagram-socket.ts';
 import { CLOSE_CHANNEL, type SenderStats } from '../diagnostics.ts';
+import { endpoint } from '../sockaddr.ts';
 import { Checksum } from './checksum.ts';
+import type { KeyOf } from './conflation-key.ts';
 import * as format from './format.ts';
 import { FrameSource } from './frame-source.ts';
 import { createFramer, type Framing } from './framing.ts';
@@ -26,6 +31,12 @@ export interface SendOptions {
   readonly highWaterMarkBytes: number;
   readonly drainTimeout?: number;
   readonly bind?: Target;
+  readonly to?: readonly Target[];
+  readonly rate?: number;
+  readonly pack?: number;
+  readonly conflateBy?: KeyOf;
+  readonly gso: 'auto' | 'off';
+  readonly offload?: boolean;
   readonly broadcast?: boolean;
   readonly sendBuffer?: number;
   readonly checksum?: boolean;
@@ -43,19 +54,34 @@ const RECEIVER_GONE: ReadonlySet<string> = new Set(['ECONNREFUSED', 'ENOTCONN'])
 /** Rejections that are told one by one. */
 const TOLD_REJECTIONS = 3;
 
+/** Options that make no sense together; `undefined` if they do. */
+export function conflictOf(target: Target, { to, pack, conflateBy, framing }: SendOptions): string | undefined {
+  if (pack !== undefined && conflateBy !== undefined) return '--pack cannot be combined with --conflate-by';
+  if (pack !== undefined && framing.kind !== 'lines') return '--pack needs --framing lines';
+  if (to === undefined) return undefined;
+  if (pack !== undefined) return '--pack cannot be combined with --to';
+  return [target, ...to].some((each) => 'path' in each) ? '--to is for UDP' : undefined;
+}
+
 /** Runs the command; returns the exit status. Throws what keeps it from starting. */
 export async function send(target: Target, options: SendOptions): Promise<number> {
-  const peer = await resolveTarget(target);
-  const socket = await openSocket(peer, options);
-  const sending = new Sending(await openInput(options.file), socket, peer, options);
+  const peers = await Promise.all([target, ...(options.to ?? [])].map(resolveTarget));
+  const [peer] = peers as [SocketTarget];
+  if (peers.some(({ type }) => type !== peer.type))
+    throw new Error('the targets are of IPv4 and of IPv6: one kind only');
+  const socket = await openSocket(peers, options);
+  // Room for each datagram to all, and for the next one.
+  const highWaterMark = Math.max(options.highWaterMark, peers.length === 1 ? 0 : 2 * peers.length);
+  const sending = new Sending(await openInput(options.file), socket, peers, { ...options, highWaterMark });
   return await sending.run();
 }
 
-async function openSocket(peer: SocketTarget, options: SendOptions): Promise<DatagramSocket> {
+async function openSocket(peers: readonly SocketTarget[], options: SendOptions): Promise<DatagramSocket> {
   const bind = options.bind === undefined ? {} : { bind: (await resolveTarget(options.bind)).name };
+  const [peer] = peers as [SocketTarget];
   return DatagramSocket.open({
     type: peer.type,
-    connect: peer.name,
+    ...(peers.length === 1 && { connect: peer.name }),
     ...bind,
     broadcast: options.broadcast === true,
     sendBufferSize: options.sendBuffer,
@@ -69,10 +95,22 @@ async function openInput(file: string | undefined): Promise<Readable> {
   return (await open('/dev/stdin')).createReadStream({ highWaterMark: READ_BYTES });
 }
 
+type IpName = { readonly address: string; readonly port: number };
+
+/** The key of a line, or of a line and where it goes. */
+function keyOfDatagram(keyOf: KeyOf): (datagram: DatagramLike) => unknown {
+  return (datagram) => {
+    if (datagram instanceof Uint8Array) return keyOf(datagram);
+    const { payload, to } = datagram as Datagram;
+    const key = keyOf(payload as Uint8Array);
+    return key === undefined ? undefined : `${to!.address} ${to!.port} ${String(key)}`;
+  };
+}
+
 /** One run: the stream, and all that is counted of it. */
 class Sending {
   readonly #socket: DatagramSocket;
-  readonly #peer: SocketTarget;
+  readonly #peers: readonly SocketTarget[];
   readonly #options: SendOptions;
   readonly #source: FrameSource;
   readonly #checksum: Checksum | null;
@@ -86,17 +124,23 @@ class Sending {
   #failure: Error | null = null;
   #signal: EndSignal | null = null;
 
-  constructor(input: Readable, socket: DatagramSocket, peer: SocketTarget, options: SendOptions) {
-    const { framing, skipEmpty, checksum, highWaterMarkBytes } = options;
+  constructor(input: Readable, socket: DatagramSocket, peers: readonly SocketTarget[], options: SendOptions) {
+    const { framing, skipEmpty, checksum, highWaterMark, highWaterMarkBytes, pack, conflateBy } = options;
     this.#socket = socket;
-    this.#peer = peer;
+    this.#peers = peers;
     this.#options = options;
     const sum = checksum === true ? new Checksum() : null;
     this.#checksum = sum;
     this.#source = new FrameSource(
       input,
       createFramer(framing, highWaterMarkBytes, { skipEmpty: skipEmpty === true }),
-      options,
+      {
+        highWaterMark,
+        highWaterMarkBytes,
+        copies: peers.length,
+        packBytes: pack,
+        isLatestOnly: conflateBy !== undefined,
+      },
       sum === null ? undefined : (frame) => sum.add(frame),
     );
   }
@@ -116,17 +160,8 @@ class Sending {
   }
 
   #stream(): Promise<void> {
-    const { batchSize, flushAfter, highWaterMark, highWaterMarkBytes, drainTimeout } = this.#options;
-    const operator = sendmmsg(this.#socket, {
-      batchSize,
-      // The source stops short of the byte mark, so a flush must not wait for that mark to be reached.
-      batchBytes: Math.max(1, highWaterMarkBytes >>> 1),
-      flushAfterMs: flushAfter,
-      highWaterMark,
-      highWaterMarkBytes,
-      overflow: 'error', // never happens: the source makes sure of it
-      drainTimeoutMs: drainTimeout ?? NO_DRAIN_TIMEOUT_MS,
-    });
+    const { drainTimeout } = this.#options;
+    const operator = this.#operator();
     return new Promise((resolve) => {
       let giveUp: NodeJS.Timeout | undefined;
       const leaveSignals = onEndSignal((signal) => {
@@ -148,6 +183,30 @@ class Sending {
     });
   }
 
+  #operator(): OperatorFunction<Uint8Array, BatchReport> {
+    const { batchSize, flushAfter, highWaterMark, highWaterMarkBytes, drainTimeout } = this.#options;
+    const { rate, pack, conflateBy, gso, offload } = this.#options;
+    const options: BatchOptions = {
+      batchSize,
+      // The source stops short of the byte mark, so a flush must not wait for that mark to be reached.
+      batchBytes: Math.max(1, highWaterMarkBytes >>> 1),
+      flushAfterMs: flushAfter,
+      highWaterMark,
+      highWaterMarkBytes,
+      // An error never happens: the source makes sure of it, but where only the latest counts.
+      overflow: conflateBy === undefined ? 'error' : 'drop-oldest',
+      drainTimeoutMs: drainTimeout ?? NO_DRAIN_TIMEOUT_MS,
+      gso,
+      offload: offload === true,
+      ...(rate !== undefined && { pace: { datagramsPerSecond: rate } }),
+      ...(pack !== undefined && { pack: { maxBytes: pack } }),
+      ...(conflateBy !== undefined && { conflateBy: keyOfDatagram(conflateBy) }),
+    };
+    if (this.#peers.length === 1) return sendmmsg(this.#socket, options);
+    const peers = this.#peers.map(({ name }) => endpoint((name as IpName).address, (name as IpName).port));
+    return broadcast(this.#socket, peers, options);
+  }
+
   #book(report: BatchReport): void {
     this.#sent += report.sent;
     this.#syscalls += report.syscalls;
@@ -155,7 +214,7 @@ class Sending {
       if (this.#rejected++ < TOLD_REJECTIONS) say(`datagram ${sequence + 1} was rejected: ${error.message}`);
       this.#errors.set(error.code, (this.#errors.get(error.code) ?? 0) + 1);
       // A unix receiver that is gone does not come back to this socket; the rest of the input need not be tried.
-      if (this.#peer.type === 'unix' && RECEIVER_GONE.has(error.code)) this.#source.stop();
+      if (this.#peers[0]!.type === 'unix' && RECEIVER_GONE.has(error.code)) this.#source.stop();
     }
     this.#source.settle(report);
   }
@@ -191,7 +250,7 @@ class Sending {
     const { sent, bytes, syscalls, rejected, dropped, backend, wouldBlocks, shortCounts } = stats;
     const problem = this.#failure ?? this.#source.problem;
     const summary = {
-      target: describeTarget(this.#peer.name),
+      target: this.#peers.map(({ name }) => describeTarget(name)).join(','),
       backend,
       sent,
       bytes,
@@ -199,6 +258,8 @@ class Sending {
       meanBatch: format.rounded(sent / syscalls),
       rejected,
       dropped,
+      ...(this.#options.pack !== undefined && { packed: stats.packed }),
+      ...(this.#options.conflateBy !== undefined && { conflated: stats.conflated }),
       errors: Object.fromEntries(this.#errors),
       wouldBlocks,
       shortCounts,
@@ -223,6 +284,9 @@ class Sending {
       const codes = [...this.#errors].map(([code, times]) => `${code} ${count(times)}`);
       say(`rejected ${counted(rejected, 'datagram')} (${codes.join(', ')})`);
     }
+    if (stats.packed > 0) say(`packed ${counted(sent + stats.packed, 'line')} into them`);
+    if (stats.conflated > 0)
+      say(`replaced ${counted(stats.conflated, 'datagram')} by newer ones before they were sent`);
     if (dropped > 0) say(`dropped ${counted(dropped, 'datagram')}: the receiver did not take them in time`);
     if (this.#signal !== null) say(`ended by ${this.#signal}`);
     if (checksum !== undefined) say(`sha256 ${checksum}`);

@@ -77,6 +77,51 @@ const scenarios = {
     }
     scenarios.blocked();
   },
+  'blocked, unref'() {
+    scenarios.blocked();
+    socket.unref();
+  },
+  'blocked, unref before'() {
+    socket.unref();
+    scenarios.blocked();
+  },
+  'blocked, unref and ref'() {
+    scenarios.blocked();
+    setImmediate(() => socket.unref().ref());
+  },
+  'blocked, unref, closed'() {
+    const sender = new BatchSender(socket, { drainTimeoutMs: 600_000 });
+    for (const datagram of datagrams) sender.send(datagram);
+    setImmediate(() => {
+      sender.destroy();
+      socket.unref().ref().close();
+      socket.unref().ref();
+      say();
+    });
+  },
+  'waiting for a flush, unref'() {
+    new BatchSender(socket, long).send(datagrams[0]);
+    socket.unref();
+    say();
+  },
+  'blocked on a timer, unref'() {
+    unconnected.unref();
+    scenarios['blocked on a timer']();
+  },
+  'draining, unref'() {
+    const sender = new BatchSender(socket, long);
+    for (const datagram of datagrams) sender.send(datagram);
+    sender.close();
+    setImmediate(() => {
+      socket.unref();
+      say();
+    });
+  },
+  'sent at the end of the turn, unref'() {
+    socket.unref();
+    new BatchSender(socket).send(datagrams[0]);
+    say();
+  },
   'blocked on a timer'() {
     const sender = new BatchSender(unconnected, { drainTimeoutMs: 600_000 });
     for (const payload of datagrams) sender.send({ payload, path });

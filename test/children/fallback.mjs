@@ -94,11 +94,15 @@ const scenarios = {
     attempt('fromFd', () => DatagramSocket.fromFd(0));
     attempt('sendmmsg', () => DatagramSocket.open().sendmmsg(['x']));
     attempt('unreachable', () => DatagramSocket.open({ connect: { address: '255.255.255.255', port: 9 } }));
+    attempt('bindToDevice', () => DatagramSocket.open().bindToDevice('lo'));
+    attempt('zone', () => DatagramSocket.open({ type: 'udp6' }).setMulticastInterface('::%nosuch0'));
     attempt('inUse', () => DatagramSocket.open({ bind: { address: '127.0.0.1', port } }));
     const open = DatagramSocket.open({ bind: { address: '127.0.0.1' } });
     const address = open.address();
+    open.connect(port);
+    const peer = { ...open.remoteAddress(), ttl: open.setTTL(9), isReceiver: open.remoteAddress().port === port };
     open.close();
-    return { codes, address };
+    return { codes, address, peer };
   },
 };
 const result = await scenarios[process.argv[2]]();

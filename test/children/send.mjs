@@ -49,7 +49,7 @@ try {
   result.error = error.code ?? String(error);
 }
 socket.close();
-for (let waits = 0; receiver !== undefined && received.length < result.stats.sent && waits < 500; waits++) {
+for (let waits = 0; receiver !== undefined && received.length < result.stats?.sent && waits < 500; waits++) {
   await sleep(10);
 }
 clearInterval(count);

@@ -26,9 +26,21 @@ export function range(count: number, without: readonly number[] = []): number[] 
   return Array.from({ length: count }, (_, index) => index).filter((index) => !without.includes(index));
 }
 
-/** Invariant 1: accepted = sent + rejected + dropped + queued. */
+/** Invariant 1: accepted = sent + rejected + dropped + queued, and what went into another one, or gave way to it; and what is told by reason, code and size adds up. */
 export function expectConservation(stats: SenderStats): void {
-  const { accepted, sent, rejected, dropped, queued, droppedBy } = stats;
-  expect(sent + rejected + dropped + queued).toBe(accepted);
-  expect(Object.values(droppedBy).reduce((sum, count) => sum + count, 0)).toBe(dropped);
+  const { accepted, sent, rejected, dropped, queued, conflated, packed, droppedBy, rejectedBy, batchSizes, syscalls } =
+    stats;
+  expect(sent + rejected + dropped + queued + conflated + packed).toBe(accepted);
+  expect(sumOf(Object.values(droppedBy))).toBe(dropped);
+  expect(sumOf(Object.values(rejectedBy))).toBe(rejected);
+  expect(sumOf(batchSizes)).toBeLessThanOrEqual(syscalls);
+  // Each call took more than the bucket below holds, and at most what its own does.
+  const least = batchSizes.map((calls, bucket) => calls * (bucket === 0 ? 1 : 2 ** (bucket - 1) + 1));
+  const most = batchSizes.map((calls, bucket) => calls * (bucket === 11 ? 65_536 : 2 ** bucket));
+  expect(sumOf(least)).toBeLessThanOrEqual(sent);
+  expect(sumOf(most)).toBeGreaterThanOrEqual(sent);
+}
+
+function sumOf(counts: readonly number[]): number {
+  return counts.reduce((sum, count) => sum + count, 0);
 }

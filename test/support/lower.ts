@@ -12,6 +12,8 @@ import {
   IOV_BASE,
   IOV_LEN,
   IOVEC_SIZE,
+  IP_TOS,
+  IPPROTO_IP,
   MMSGHDR_SIZE,
   MSG_CONTROL,
   MSG_CONTROLLEN,
@@ -117,6 +119,11 @@ export function slotAt({ u8, u32 }: Arena, header: number): SlotView {
     segmentSize: messages.find(isSegment)?.data.readUInt16LE() ?? 0,
     control: messages.filter((message) => !isSegment(message)),
   };
+}
+
+/** The traffic class byte that a slot carries. */
+export function tosOf({ control }: SlotView): number | undefined {
+  return control.find(({ level, type }) => level === IPPROTO_IP && type === IP_TOS)?.data.readInt32LE();
 }
 
 /** The datagrams that the kernel would make of a slot. */

@@ -3,9 +3,13 @@
  * test is ever skipped unseen.
  */
 import { spawnSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
 import type { TestContext } from 'vitest';
 
-export type Requirement = 'root' | 'ip' | 'tc' | 'netns' | 'strace' | 'cc';
+export type Requirement = 'root' | 'ip' | 'tc' | 'netns' | 'strace' | 'cc' | 'chart';
+
+const VEGA_LITE = fileURLToPath(new URL('../../benchmarks/node_modules/vega-lite', import.meta.url));
 
 const PROBES: Record<Requirement, readonly [reason: string, isThere: () => boolean]> = {
   root: ['not root', () => process.getuid?.() === 0],
@@ -14,6 +18,7 @@ const PROBES: Record<Requirement, readonly [reason: string, isThere: () => boole
   netns: ['no network namespace may be made', () => runs('unshare', '-n', 'true')],
   strace: ['no strace(1), or no ptrace(2)', () => runs('strace', '-o', '/dev/null', '-e', 'trace=none', 'true')],
   cc: ['no C compiler', () => runs('cc', '--version')],
+  chart: ['no chart library (npm ci --prefix benchmarks)', () => existsSync(VEGA_LITE)],
 };
 const answers = new Map<Requirement, boolean>();
 

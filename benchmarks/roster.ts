@@ -1,0 +1,126 @@
+/**
+ * The named workloads, and who takes part in each.
+ */
+
+import { dgramPeer, type Entry, operatorPeer } from '../src/cli/bench/peers.ts';
+import { lengthsOf } from '../src/cli/bench/workload.ts';
+import {
+  batchSenderPeer,
+  bunPeer,
+  hotShotsPeer,
+  latencyPeer,
+  memoryPeer,
+  nativePeer,
+  udxPeer,
+  unixDgramPeer,
+} from './peers.ts';
+
+const ours = operatorPeer();
+const oursLargeBatches = operatorPeer('batchSize 1024', { batchSize: 1024 });
+const oursPlain = operatorPeer('gso off', { gso: 'off' });
+/** Lines share datagrams, as those of hot-shots with its buffer on do: a figure is of lines. */
+const oursPacked = operatorPeer('packed', { pack: { maxBytes: 1432 } });
+/** A flush on the thread pool is worth its way there when it is large. */
+const offload = { offload: true, batchSize: 256 } as const;
+const dgram = [dgramPeer('unconnected'), dgramPeer('connected')];
+const bun = [bunPeer('unconnected'), bunPeer('connected')];
+const ceilings = [nativePeer('plain'), nativePeer('gso'), nativePeer('gso-copy')];
+const bothReceivers = ['count', 'drop'] as const;
+
+const flood = (bytes: number): Entry => ({
+  kind: 'throughput',
+  receivers: bothReceivers,
+  shape: { name: `flood-${bytes}`, bytes, destinations: 1 },
+  peers: [ours, oursLargeBatches, oursPlain, ...dgram, udxPeer(), ...bun, ...ceilings],
+});
+
+const lines = (lengths: 'equal' | 'mixed'): Entry => {
+  const all = lengthsOf({ bytes: 0, lines: lengths });
+  const bytes = Math.round(all.reduce((sum, length) => sum + length, 0) / all.length);
+  return {
+    kind: 'throughput',
+    receivers: bothReceivers,
+    shape: { name: `lines-${lengths}`, bytes, destinations: 1, lines: lengths },
+    peers: [
+      ours,
+      oursLargeBatches,
+      oursPlain,
+      oursPacked,
+      ...dgram,
+      hotShotsPeer('unbuffered'),
+      hotShotsPeer('buffered'),
+      udxPeer(),
+      ...bun,
+      // A segmented message has datagrams of one length.
+      ...(lengths === 'equal' ? ceilings : [nativePeer('plain')]),
+    ],
+  };
+};
+
+/** Every workload that is sent; `encode` sends nothing, and is not among them. */
+export const ROSTER: readonly Entry[] = [
+  flood(64),
+  flood(1200),
+  lines('equal'),
+  lines('mixed'),
+  {
+    kind: 'throughput',
+    receivers: bothReceivers,
+    shape: { name: 'broadcast', bytes: 200, destinations: 1000 },
+    peers: [
+      ours,
+      batchSenderPeer('broadcast()', {}, true),
+      batchSenderPeer('broadcast(), offload', offload, true),
+      batchSenderPeer('broadcast(), offload, 2 lanes', { ...offload, lanes: 2 }, true),
+      dgramPeer('unconnected'),
+      udxPeer(),
+      bunPeer('unconnected'),
+      nativePeer('plain'),
+    ],
+  },
+  {
+    kind: 'throughput',
+    receivers: ['count'],
+    shape: { name: 'unix-64', bytes: 64, destinations: 1 },
+    isUnix: true,
+    peers: [batchSenderPeer('BatchSender'), unixDgramPeer(), nativePeer('plain')],
+  },
+  {
+    kind: 'loop',
+    receivers: ['count'],
+    shape: { name: 'event-loop', bytes: 64, destinations: 1 },
+    peers: [
+      ours,
+      oursPlain,
+      batchSenderPeer('offload', offload),
+      batchSenderPeer('offload, gso off', { ...offload, gso: 'off' }),
+      batchSenderPeer('offload, gso off, 2 lanes', { ...offload, gso: 'off', lanes: 2 }),
+      ...dgram,
+      udxPeer(),
+      ...bun,
+    ],
+  },
+  {
+    kind: 'latency',
+    receivers: ['latency'],
+    shape: { name: 'latency', bytes: 64, destinations: 1, perSecond: 1000 },
+    peers: [
+      latencyPeer('operator', false, { flushAfterMs: 0 }),
+      latencyPeer('operator', true, { flushAfterMs: 0 }),
+      latencyPeer('operator', false, { flushAfterMs: 0, offload: true }),
+      latencyPeer('dgram', false),
+      latencyPeer('dgram', true),
+    ],
+  },
+  {
+    kind: 'memory',
+    receivers: ['drop'],
+    shape: { name: 'memory', bytes: 64, destinations: 1, datagrams: 10_000_000 },
+    peers: [
+      memoryPeer('rx-sendmmsg', { via: 'operator' }),
+      memoryPeer('rx-sendmmsg, offload', { via: 'batch-sender', options: offload }),
+      // A fifth of the datagrams: it would take a minute.
+      memoryPeer('node:dgram', { via: 'dgram' }, 0.2),
+    ],
+  },
+];

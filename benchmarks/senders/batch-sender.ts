@@ -1,0 +1,57 @@
+/**
+ * `BatchSender`, which says when its queue is full: needed where the source could outrun the kernel (on the thread pool, on a
+ * unix socket). With `broadcast`, a tick is one payload to all destinations.
+ */
+
+import { measure, readWorkload } from '../../src/cli/bench/measure.ts';
+import { addressesOf, lineOf } from '../../src/cli/bench/workload.ts';
+import { type BatchOptions, BatchSender, type Datagram, DatagramSocket, endpoint } from '../../src/index.ts';
+
+const workload = readWorkload();
+const { options, broadcast } = JSON.parse(process.argv.at(-2)!) as { options: BatchOptions; broadcast?: boolean };
+const { lines, path } = workload;
+const peers = addressesOf(workload).map((address) => endpoint(address, workload.port || 9));
+const payload = new Uint8Array(workload.bytes).fill(120);
+const socket = path === undefined ? DatagramSocket.open() : DatagramSocket.open({ type: 'unix', connect: { path } });
+const { length } = peers;
+const TICKS_QUEUED = 8;
+
+const datagramOf = (n: number): Datagram | Uint8Array =>
+  path !== undefined ? payload : { payload: lines === undefined ? payload : lineOf(lines, n), to: peers[n % length]! };
+
+async function sendEach(sender: BatchSender, isOver: () => boolean): Promise<void> {
+  for (let n = 0; !isOver(); ) {
+    for (const end = n + 1024; n < end; n++) if (!sender.send(datagramOf(n))) await sender.ready();
+  }
+}
+
+/** `ready` speaks of one datagram: room for a whole tick is told by the reports. */
+async function sendTicks(sender: BatchSender, isOver: () => boolean, nextReport: () => Promise<void>): Promise<void> {
+  while (!isOver()) {
+    sender.broadcast(payload, peers);
+    while (sender.stats.queued > (TICKS_QUEUED - 1) * length) await nextReport();
+  }
+}
+
+let syscalls = 0;
+let dropped = 0;
+await measure(
+  workload,
+  async (isOver) => {
+    let wake = (): void => {};
+    const nextReport = (): Promise<void> =>
+      new Promise((resolve) => {
+        wake = resolve;
+      });
+    const queue = broadcast ? { highWaterMark: TICKS_QUEUED * length } : {};
+    const sender = new BatchSender(socket, { ...queue, ...options }, { next: () => wake() });
+    await (broadcast ? sendTicks(sender, isOver, nextReport) : sendEach(sender, isOver));
+    await sender.close();
+    const { stats } = sender;
+    syscalls += stats.syscalls;
+    dropped += stats.accepted - stats.sent;
+    return stats.sent;
+  },
+  () => ({ syscalls, dropped }),
+);
+socket.close();

@@ -1,0 +1,79 @@
+import { isObservable, type Observable, type OperatorFunction } from 'rxjs';
+import { type BatchOptions, resolveBatchOptions } from '../../src/batch-options.ts';
+import type { BatchSender } from '../../src/batch-sender.ts';
+import type { BatchReport, Endpoint, Payload } from '../../src/datagram.ts';
+import type { DatagramSocket } from '../../src/datagram-socket.ts';
+import { argumentTypeError } from '../../src/errors.ts';
+import { SenderSubscriber, senderOperator } from './sender-subscriber.ts';
+
+/**
+ * Sends each payload that the source emits to all current peers, in batches, and emits a report for each flush.
+ *
+ * A payload is encoded once, however many peers there are; each peer is one datagram. Peers may come and go between two
+ * payloads: of an iterable (a `Set` that is kept up to date) those count that it holds when the payload is emitted, of an
+ * Observable those of its last set; before its first there are none. A dead or bad peer is its own business: it neither
+ * stops nor slows the others. With `conflateBy: ({ to }) => to` a congested socket sends each peer its latest state only.
+ *
+ * @param socket - an unconnected socket that stays open, or a factory whose socket is closed with the subscription
+ * @param peers - the endpoints (an iterable), or an Observable of the current ones
+ * @param options - see {@link BatchOptions}; `highWaterMark` should hold a payload for every peer
+ * @returns an operator; its output errors only if the socket itself fails, if the queue is full with `overflow: 'error'`
+ * (`ENOBUFS`), or if the Observable of peers errors or emits what is not iterable (`ERR_INVALID_ARG_TYPE`)
+ * @throws SendmmsgError for bad arguments: `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_OUT_OF_RANGE`
+ * @example
+ * ```ts
+ * import { interval, map, take } from 'rxjs';
+ * import { broadcast, DatagramSocket, type Endpoint, endpoint } from 'rx-sendmmsg';
+ * const clients = new Set<Endpoint>([endpoint('127.0.0.1', 4000), endpoint('127.0.0.1', 4001)]);
+ * interval(50)
+ *   .pipe(
+ *     take(20),
+ *     map((tick) => JSON.stringify({ tick })),
+ *     broadcast(() => DatagramSocket.open(), clients),
+ *   )
+ *   .subscribe(({ sent, syscalls }) => console.log(`${sent} datagrams in ${syscalls} calls`));
+ * ```
+ * @see {@link https://man7.org/linux/man-pages/man2/sendmmsg.2.html | sendmmsg(2)}
+ */
+export function broadcast(
+  socket: DatagramSocket | (() => DatagramSocket),
+  peers: Iterable<Endpoint> | Observable<Iterable<Endpoint>>,
+  options: BatchOptions = {},
+): OperatorFunction<Payload, BatchReport> {
+  if (!isObservable(peers) && !isIterable(peers)) {
+    throw argumentTypeError('"peers"', 'an iterable of endpoints, or an Observable of such', peers);
+  }
+  return senderOperator(socket, resolveBatchOptions(options), (sender) => new BroadcastSubscriber(sender, peers));
+}
+
+class BroadcastSubscriber extends SenderSubscriber<Payload> {
+  #peers: Iterable<Endpoint> = [];
+
+  constructor(sender: BatchSender, peers: Iterable<Endpoint> | Observable<Iterable<Endpoint>>) {
+    super(sender);
+    if (!isObservable(peers)) this.#peers = peers;
+    else
+      this.add(
+        peers.subscribe({
+          next: (current) => {
+            if (isIterable(current)) this.#peers = current;
+            else sender.abort(argumentTypeError('"peers"', 'an Observable of iterables of endpoints', current));
+          },
+          error: (error: unknown) => sender.abort(error),
+        }),
+      );
+  }
+
+  protected override _next(payload: Payload): void {
+    if (this.sender.closed) return;
+    try {
+      this.sender.broadcast(payload, this.#peers);
+    } catch (error) {
+      this.sender.abort(error); // the peers' own iterator threw
+    }
+  }
+}
+
+function isIterable(value: unknown): value is Iterable<Endpoint> {
+  return typeof (value as Partial<Iterable<Endpoint>> | null | undefined)?.[Symbol.iterator] === 'function';
+}

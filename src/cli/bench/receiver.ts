@@ -1,0 +1,53 @@
+/**
+ * The receiving end, a process of its own: counts with recvmmsg(2) and GRO, or lets the kernel drop.
+ *
+ * `node receiver.js count|drop|latency [PATH]`: prints its port on the first line (0 on a unix socket). Each line on stdin is
+ * answered with a {@link ReceiverCount}; `reset` forgets the latencies so far.
+ */
+import { createInterface } from 'node:readline';
+import { DatagramSocket } from '../../index.ts';
+import { type DatagramSink, MmsgReceiver } from '../../mmsg-receiver.ts';
+import { quantile } from './statistics.ts';
+import type { ReceiverCount } from './workload.ts';
+
+const [mode, path] = process.argv.slice(2);
+const isDropping = mode === 'drop';
+// Bound to all of 127/8 alike: the destinations of a broadcast are 127.1.x.y. A full buffer makes the kernel drop.
+const socket =
+  path === undefined
+    ? DatagramSocket.open({ bind: { address: '0.0.0.0' }, ...(isDropping && { recvBufferSize: 1 }) })
+    : DatagramSocket.open({ type: 'unix', bind: { path } });
+const local = socket.address();
+process.stdout.write(`${'port' in local ? local.port : 0}\n`);
+
+let datagrams = 0;
+let bytes = 0;
+let latencies: number[] = [];
+
+const count: DatagramSink = (_bytes, start, end) => {
+  datagrams++;
+  bytes += end - start;
+};
+/** A payload begins with the nanoseconds of CLOCK_MONOTONIC at which it was emitted; 0 in the warm-up. */
+const time: DatagramSink = (buffer, start, end) => {
+  const now = process.hrtime.bigint();
+  count(buffer, start, end);
+  const emitted = buffer.readBigUInt64LE(start);
+  if (emitted > 0n) latencies.push(Number(now - emitted));
+};
+
+if (!isDropping) {
+  const receiver = new MmsgReceiver(socket, { recvBufferSize: 64 << 20 });
+  const sink = mode === 'latency' ? time : count;
+  receiver.poll(() => {
+    for (let calls = 0; calls < 64 && receiver.receive(sink); calls++);
+  });
+}
+createInterface({ input: process.stdin })
+  .on('line', (line) => {
+    if (line === 'reset') latencies = [];
+    const latency = { p50: quantile(latencies, 0.5), p99: quantile(latencies, 0.99) };
+    const answer: ReceiverCount = { datagrams, bytes, ...(latencies.length > 0 && { latency }) };
+    process.stdout.write(`${JSON.stringify(answer)}\n`);
+  })
+  .on('close', () => process.exit(0));

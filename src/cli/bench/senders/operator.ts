@@ -1,0 +1,66 @@
+/** `source$.pipe(map, sendmmsg(socket))`: the product as it is used. */
+
+import { map, Observable } from 'rxjs';
+import { type BatchOptions, type Datagram, DatagramSocket, endpoint, sendmmsg } from '../../../index.ts';
+import { measure, readWorkload } from '../measure.ts';
+import { addressesOf, lineOf } from '../workload.ts';
+
+const workload = readWorkload();
+const { options } = JSON.parse(process.argv.at(-2)!) as { options: BatchOptions };
+const { lines } = workload;
+const peers = addressesOf(workload).map((address) => endpoint(address, workload.port));
+const payload = new Uint8Array(workload.bytes).fill(120);
+const socket = DatagramSocket.open();
+const first = peers[0]!;
+const { length } = peers;
+let syscalls = 0;
+let dropped = 0;
+
+const datagramOf: (n: number) => Datagram =
+  lines !== undefined
+    ? (n: number) => ({ payload: lineOf(lines, n), to: first })
+    : length === 1
+      ? () => ({ payload, to: first })
+      : (n: number) => ({ payload, to: peers[n % length]! });
+
+/** 0, 1, 2, … until the time is up. */
+const counted = (isOver: () => boolean): Observable<number> =>
+  new Observable((subscriber) => {
+    for (let n = 0; !isOver() && !subscriber.closed; ) {
+      for (const end = n + 1024; n < end; n++) subscriber.next(n);
+    }
+    subscriber.complete();
+  });
+
+/** Where lines are packed, they are what counts: how many, and their bytes with a newline each. */
+const isPacked = options.pack !== undefined;
+let joinedBytes = 0;
+let joined = 0;
+const lineFor = (n: number): Datagram => {
+  const payload = lineOf(lines!, n);
+  joined++;
+  joinedBytes += payload.length + 1;
+  return { payload, to: first };
+};
+
+await measure(
+  workload,
+  (isOver) =>
+    new Promise((resolve, reject) => {
+      let sent = 0;
+      const before = joined;
+      counted(isOver)
+        .pipe(map(isPacked ? lineFor : datagramOf), sendmmsg(socket, options))
+        .subscribe({
+          next: (report) => {
+            sent += report.sent;
+            syscalls += report.syscalls;
+            dropped += report.dropped + report.rejected.length;
+          },
+          error: reject,
+          complete: () => resolve(isPacked ? joined - before : sent),
+        });
+    }),
+  () => ({ syscalls, dropped, ...(isPacked && { joinedBytes }) }),
+);
+socket.close();

@@ -1,0 +1,82 @@
+/**
+ * The bare system call, for those who want no stream: `socket.sendmmsg()`.
+ */
+import { MAX_VLEN, MSG_CONFIRM, MSG_DONTROUTE } from './abi.ts';
+import type { DatagramLike } from './datagram.ts';
+import { DatagramReader } from './datagram-reader.ts';
+import { argumentTypeError, argumentValueError, systemError } from './errors.ts';
+import { MmsgRing } from './mmsg-ring.ts';
+import { nameSizeOf } from './mmsg-table.ts';
+import { describeName } from './sockaddr.ts';
+import type { NativeTransport } from './transport.ts';
+
+/** Payload bytes that one call takes; more are a short count, larger single datagrams grow it. */
+const CALL_BYTES = 1 << 20;
+
+/** The calls of one socket, and the ring that they share. */
+export class SendmmsgCall {
+  #ring: MmsgRing | null = null;
+
+  send(
+    transport: NativeTransport,
+    datagrams: readonly DatagramLike[],
+    flags: number,
+  ): { sent: number; lengths: readonly number[] } {
+    const ring = this.#encode(datagrams, transport);
+    const vlen = ring.span();
+    const answer = transport.sendmmsg(ring, vlen, flags);
+    const lengths = Array.from({ length: Math.max(0, answer) }, (_, index) => ring.sentLengthAt(index));
+    const target = answer < 0 ? describeName(ring.nameAt(0)) : {};
+    ring.release(ring.datagrams);
+    if (answer < 0) throw systemError(-answer, 'sendmmsg', target);
+    return { sent: answer, lengths };
+  }
+
+  /** Lets go of the ring: the socket was closed, or is connected or not as it was not when the ring was laid out. */
+  forget(): void {
+    this.#ring = null;
+  }
+
+  /** The datagrams of one call, in a ring that is kept for the next. Stops before the first that is invalid or too much. */
+  #encode(datagrams: readonly DatagramLike[], transport: NativeTransport): MmsgRing {
+    const reader = new DatagramReader(transport.family, transport.isConnected);
+    let ring = this.#ring ?? callRing(transport, CALL_BYTES);
+    this.#ring = null; // a getter may call sendmmsg() again: it gets a ring of its own
+    const leave = transport.onClose(() => {}); // … but must not connect the socket, for which this one is laid out
+    try {
+      const count = Math.min(datagrams.length, MAX_VLEN);
+      for (let index = 0; index < count; index++) {
+        reader.read(datagrams[index]!);
+        if (index === 0 && reader.byteLength > ring.maxBytes) ring = callRing(transport, reader.byteLength);
+        if (!ring.push(reader, index, 0)) break;
+      }
+    } catch (error) {
+      if (ring.datagrams === 0) throw error;
+    } finally {
+      leave();
+      this.#ring = ring;
+    }
+    return ring;
+  }
+}
+
+function callRing(transport: NativeTransport, maxBytes: number): MmsgRing {
+  const nameSize = nameSizeOf(transport.family, transport.isConnected);
+  const layout = { slots: MAX_VLEN, maxBytes, nameSize, maxSegments: 1, maxSegmentedBytes: 0 };
+  return new MmsgRing(layout, (bytes) => transport.allocate(bytes));
+}
+
+const FLAG_BITS: Readonly<Record<string, number>> = { dontRoute: MSG_DONTROUTE, confirm: MSG_CONFIRM };
+
+/** The bits of a call's flags. MSG_MORE would merge a batch into one datagram, MSG_OOB means nothing here: both are refused. */
+export function flagBits(flags: object): number {
+  let bits = 0;
+  for (const [name, value] of Object.entries(flags)) {
+    const bit = Object.hasOwn(FLAG_BITS, name) ? FLAG_BITS[name] : undefined;
+    if (bit === undefined) throw argumentValueError('"flags"', 'may hold dontRoute and confirm only', name);
+    if (value !== undefined && typeof value !== 'boolean')
+      throw argumentTypeError(`"flags.${name}"`, 'a boolean', value);
+    if (value === true) bits |= bit;
+  }
+  return bits;
+}

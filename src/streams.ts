@@ -1,0 +1,229 @@
+/**
+ * rx-sendmmsg/streams: datagrams from Node.js and WHATWG streams to the network, in batches, through sendmmsg(2). Needs
+ * neither rxjs nor ix.
+ *
+ * A datagram is written when the sender has taken it into its queue; while that is full the write is pending, and what
+ * is written behind it waits in the stream, which tells its writer so.
+ */
+import { Writable } from 'node:stream';
+import { WritableStream } from 'node:stream/web';
+import { type BatchOptions, resolveBatchOptions } from './batch-options.ts';
+import type { BatchReport, DatagramLike } from './datagram.ts';
+import type { DatagramSocket } from './datagram-socket.ts';
+import type { SenderStats } from './diagnostics.ts';
+import { argumentTypeError } from './errors.ts';
+import { checkSocketSource, Outlet } from './outlet.ts';
+
+export type { BatchOptions } from './batch-options.ts';
+export type { BatchReport, Datagram, DatagramLike, Endpoint, Payload, RejectedDatagram } from './datagram.ts';
+export { DatagramSocket } from './datagram-socket.ts';
+export type { DropReason, GsoStats, SenderStats } from './diagnostics.ts';
+export { SendmmsgError } from './errors.ts';
+export { endpoint } from './sockaddr.ts';
+export type { SocketOptions } from './socket-options.ts';
+export type { Backend } from './transport.ts';
+
+/**
+ * The options of a batch, and who is told of each flush.
+ *
+ * `highWaterMark` holds for both queues: the sender's, and the stream's own in front of it, whose `writableHighWaterMark`
+ * (or `desiredSize`) it is. `highWaterMarkBytes` holds for the sender's. `overflow` never comes into it.
+ *
+ * @example
+ * ```ts
+ * import type { DatagramStreamOptions } from 'rx-sendmmsg/streams';
+ * const options: DatagramStreamOptions = {
+ *   batchSize: 256,
+ *   onReport: ({ rejected }) => rejected.forEach(({ sequence, error }) => console.warn(sequence, error.code)),
+ * };
+ * ```
+ * @see {@link https://nodejs.org/api/stream.html#buffering | Node.js streams, Buffering}
+ */
+export interface DatagramStreamOptions extends BatchOptions {
+  /** Called with the report of each flush: what was sent, dropped and rejected. */
+  readonly onReport?: ((report: BatchReport) => void) | undefined;
+}
+
+/**
+ * The options of {@link createDatagramWritable}.
+ *
+ * @example
+ * ```ts
+ * import type { DatagramWritableOptions } from 'rx-sendmmsg/streams';
+ * const options: DatagramWritableOptions = { highWaterMark: 1024, signal: AbortSignal.timeout(60_000) };
+ * ```
+ * @see {@link https://nodejs.org/api/stream.html#new-streamwritableoptions | new stream.Writable(options)}
+ */
+export interface DatagramWritableOptions extends DatagramStreamOptions {
+  /** Destroys the stream when it is aborted. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** What both streams have beside what streams have. */
+interface WithStats {
+  /** Totals since the stream was made; see {@link SenderStats}. */
+  readonly stats: SenderStats;
+}
+
+/**
+ * An object-mode `Writable` of datagrams; made by {@link createDatagramWritable}.
+ *
+ * @example
+ * ```ts
+ * import { createDatagramWritable, DatagramSocket, type DatagramWritable } from 'rx-sendmmsg/streams';
+ * const writable: DatagramWritable = createDatagramWritable(() => DatagramSocket.open());
+ * console.log(writable.stats.queued, writable.writableLength); // 0 0
+ * writable.end();
+ * ```
+ * @see {@link https://nodejs.org/api/stream.html#class-streamwritable | stream.Writable}
+ */
+export type DatagramWritable = Writable & WithStats;
+
+/**
+ * A WHATWG `WritableStream` of datagrams; made by {@link createDatagramWritableStream}.
+ *
+ * @example
+ * ```ts
+ * import { createDatagramWritableStream, DatagramSocket, type DatagramWritableStream } from 'rx-sendmmsg/streams';
+ * const stream: DatagramWritableStream = createDatagramWritableStream(() => DatagramSocket.open());
+ * console.log(stream.stats.queued, stream.getWriter().desiredSize); // 0 4096
+ * ```
+ * @see {@link https://streams.spec.whatwg.org/#ws | Streams Standard, Writable streams}
+ */
+export type DatagramWritableStream = WritableStream<DatagramLike> & WithStats;
+
+/**
+ * A Node.js stream that sends each datagram written to it, in batches, through sendmmsg(2).
+ *
+ * Its callback and `drain` mean that the datagram was queued (its bytes are copied then), `finish` that all were handed to
+ * the kernel, rejected, or dropped (`maxAgeMs`, `drainTimeoutMs`): `stats` and `onReport` tell. A bad datagram is one
+ * rejection; only the socket's own failure (`EBADF`, `ENOTSOCK`, …) destroys the stream. When it is destroyed or aborted,
+ * nothing more is sent or told.
+ *
+ * @param socket - a socket that stays open, or a factory, called at once, whose socket is closed with the stream
+ * @param options - see {@link DatagramWritableOptions}; checked at once
+ * @throws SendmmsgError for bad options: `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_OUT_OF_RANGE`
+ * @example
+ * ```ts
+ * import { createReadStream } from 'node:fs';
+ * import { createInterface } from 'node:readline';
+ * import { pipeline } from 'node:stream/promises';
+ * import { createDatagramWritable, DatagramSocket } from 'rx-sendmmsg/streams';
+ * const syslog = () => DatagramSocket.open({ connect: { address: '127.0.0.1', port: 514 } });
+ * const writable = createDatagramWritable(syslog, { highWaterMark: 1024 });
+ * await pipeline(createInterface({ input: createReadStream('/etc/hosts') }), writable);
+ * console.log(`${writable.stats.sent} datagrams in ${writable.stats.syscalls} calls`);
+ * ```
+ * @see {@link https://nodejs.org/api/stream.html#class-streamwritable | stream.Writable}
+ * @see {@link https://man7.org/linux/man-pages/man2/sendmmsg.2.html | sendmmsg(2)}
+ */
+export function createDatagramWritable(
+  socket: DatagramSocket | (() => DatagramSocket),
+  options: DatagramWritableOptions = {},
+): DatagramWritable {
+  const resolved = resolveStreamOptions(socket, options);
+  const { signal } = options;
+  if (signal !== undefined && !(signal instanceof AbortSignal)) {
+    throw argumentTypeError('"options.signal"', 'an AbortSignal', signal);
+  }
+  const outlet = new Outlet(socket, resolved.batch, {
+    next: resolved.onReport,
+    error: (error) => void writable.destroy(error as Error),
+  });
+  const writable = new Writable({
+    objectMode: true,
+    highWaterMark: resolved.batch.highWaterMark,
+    write(datagram: DatagramLike, _encoding, done) {
+      try {
+        const waiting = outlet.send(datagram);
+        if (waiting === undefined) done();
+        else settle(waiting, done);
+      } catch (error) {
+        done(error as Error);
+      }
+    },
+    writev: (chunks, done) => settle(sendAll(outlet, chunks), done),
+    final: (done) => settle(outlet.sender.close(), done),
+    destroy(error, done) {
+      outlet.destroy();
+      done(error);
+    },
+    ...(signal !== undefined && { signal }),
+  });
+  return withStats(writable, outlet);
+}
+
+/**
+ * A WHATWG stream that sends each datagram written to it, in batches, through sendmmsg(2).
+ *
+ * `write()` resolves when the datagram was queued (its bytes are copied then), `close()` when all were handed to the
+ * kernel, rejected, or dropped (`maxAgeMs`, `drainTimeoutMs`): `stats` and `onReport` tell. `ready` and `desiredSize` tell
+ * of the room in front of the queue. A bad datagram is one rejection; only the socket's own failure (`EBADF`, `ENOTSOCK`,
+ * …) errors the stream. When it is aborted, nothing more is sent or told. (`pipeTo` first writes what it has read, as the
+ * standard has it, and then aborts.)
+ *
+ * @param socket - a socket that stays open, or a factory, called at once, whose socket is closed with the stream
+ * @param options - see {@link DatagramStreamOptions}; checked at once
+ * @throws SendmmsgError for bad options: `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_OUT_OF_RANGE`
+ * @example
+ * ```ts
+ * import { createDatagramWritableStream, DatagramSocket } from 'rx-sendmmsg/streams';
+ * const statsd = () => DatagramSocket.open({ connect: { address: '127.0.0.1', port: 8125 } });
+ * const stream = createDatagramWritableStream(statsd);
+ * await ReadableStream.from(['up:1|g', 'load:2|g']).pipeTo(stream);
+ * console.log(stream.stats.sent); // 2
+ * ```
+ * @see {@link https://streams.spec.whatwg.org/#ws | Streams Standard, Writable streams}
+ * @see {@link https://man7.org/linux/man-pages/man2/sendmmsg.2.html | sendmmsg(2)}
+ */
+export function createDatagramWritableStream(
+  socket: DatagramSocket | (() => DatagramSocket),
+  options: DatagramStreamOptions = {},
+): DatagramWritableStream {
+  const { batch, onReport } = resolveStreamOptions(socket, options);
+  let fail: (error: unknown) => void;
+  const outlet = new Outlet(socket, batch, { next: onReport, error: (error) => fail(error) });
+  const stream = new WritableStream<DatagramLike>(
+    {
+      start(controller) {
+        fail = (error) => controller.error(error);
+        // The sink's own abort() comes only after a write that is pending, which would still be sent.
+        const { signal } = controller as typeof controller & { readonly signal: AbortSignal }; // @types/node 20 lacks it
+        signal.addEventListener('abort', () => outlet.destroy(), { once: true });
+      },
+      write: (datagram) => outlet.send(datagram),
+      close: () => outlet.sender.close(),
+    },
+    { highWaterMark: batch.highWaterMark },
+  );
+  return withStats(stream, outlet);
+}
+
+function resolveStreamOptions(socket: unknown, options: DatagramStreamOptions) {
+  checkSocketSource(socket);
+  const batch = resolveBatchOptions(options);
+  const { onReport = () => {} } = options;
+  if (typeof onReport !== 'function') throw argumentTypeError('"options.onReport"', 'a function', onReport);
+  return { batch, onReport };
+}
+
+async function sendAll(outlet: Outlet, chunks: readonly { readonly chunk: DatagramLike }[]): Promise<void> {
+  // Node.js forgets what is written, by onReport or a getter, inside the call of writev: clearBuffer() in its writable.js.
+  await undefined;
+  for (const { chunk } of chunks) {
+    const waiting = outlet.send(chunk);
+    if (waiting !== undefined) await waiting;
+  }
+}
+
+/** Calls back when the promise settles; outside it, so that what a callback throws is not taken for a rejection. */
+function settle(promise: Promise<void>, done: (error?: Error | null) => void): void {
+  promise.then(
+    () => process.nextTick(done),
+    (error: Error) => process.nextTick(done, error),
+  );
+}
+
+function withStats<T extends object>(stream: T, outlet: Outlet): T & WithStats {
+  return Object.defineProperty(stream, 'stats', { get: () => outlet.sender.stats, enumerable: true }) as T & WithStats;
+}
