@@ -26,6 +26,11 @@ export const CMSGHDR_SIZE = 16;
 export const CMSG_LEVEL = 8;
 export const CMSG_TYPE = 12;
 
+// struct in_pktinfo { int ipi_ifindex; struct in_addr ipi_spec_dst, ipi_addr; }
+export const IN_PKTINFO_SIZE = 12;
+// struct in6_pktinfo { struct in6_addr ipi6_addr; unsigned ipi6_ifindex; }
+export const IN6_PKTINFO_SIZE = 20;
+
 /** UIO_MAXIOV: a larger `vlen` is clamped to this without a word, sendmmsg(2). */
 export const MAX_VLEN = 1024;
 
@@ -70,7 +75,9 @@ export const SO_BINDTODEVICE = 25;
 export const SO_RCVBUFFORCE = 33;
 export const SO_DOMAIN = 39;
 export const IPPROTO_IP = 0;
+export const IP_TOS = 1;
 export const IP_TTL = 2;
+export const IP_PKTINFO = 8;
 export const IP_MULTICAST_IF = 32;
 export const IP_MULTICAST_TTL = 33;
 export const IP_MULTICAST_LOOP = 34;
@@ -86,6 +93,8 @@ export const IPV6_MULTICAST_LOOP = 19;
 export const IPV6_ADD_MEMBERSHIP = 20;
 export const IPV6_DROP_MEMBERSHIP = 21;
 export const IPV6_V6ONLY = 26;
+export const IPV6_PKTINFO = 50;
+export const IPV6_TCLASS = 67;
 export const MCAST_JOIN_SOURCE_GROUP = 46;
 export const MCAST_LEAVE_SOURCE_GROUP = 47;
 export const SOL_UDP = 17;

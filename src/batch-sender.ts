@@ -56,7 +56,7 @@ export class BatchSender<D extends DatagramLike = DatagramLike> {
     if (!(socket instanceof DatagramSocket)) throw argumentTypeError('"socket"', 'a DatagramSocket', socket);
     const resolved = resolveBatchOptions(options);
     const transport = DatagramSocket.transportOf(socket);
-    const reader = new DatagramReader(transport.family, transport.isConnected);
+    const reader = new DatagramReader(transport.family, transport.isConnected, transport.supportsControl);
     this.#options = resolved;
     this.#reader = reader;
     this.#driver = new LaneDriver(transport, resolved, observer, () => reader.clear());

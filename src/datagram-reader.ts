@@ -6,9 +6,10 @@
  */
 import { types } from 'node:util';
 import { AF_UNIX } from './abi.ts';
+import { type Control, controlOf } from './cmsg.ts';
 import { type Datagram, type DatagramLike, Endpoint, type RejectedDatagram, type Sockaddr } from './datagram.ts';
 import { EAFNOSUPPORT, EDESTADDRREQ } from './errno.ts';
-import { argumentTypeError, argumentValueError, SendmmsgError, systemError } from './errors.ts';
+import { argumentTypeError, argumentValueError, SendmmsgError, systemError, unavailableError } from './errors.ts';
 import { checkedPort, describeName, sockaddrBytes, sockaddrOfAddress, sockaddrOfPath } from './sockaddr.ts';
 
 const { isDataView, isUint8Array } = types;
@@ -48,19 +49,30 @@ export class DatagramReader {
   /** Where to; `null` on a connected socket. */
   sockaddr: Sockaddr | null = null;
   port: number = 0;
+  /** What the datagram says about itself in control messages; `null` where it says nothing. */
+  control: Control | null = null;
 
   readonly #family: number;
   readonly #isConnected: boolean;
+  readonly #supportsControl: boolean;
   // What `sockaddr` came from, for the commonest case: the same destination again.
   #lastEndpoint: unknown;
   #lastAddress: unknown;
+  // The same of `control`.
+  #lastDscp: unknown;
+  #lastEcn: unknown;
+  #lastFrom: unknown;
   /** What was emitted, where it was refused. */
   #refused: DatagramFields | null = null;
 
-  /** @param family - AF_INET, AF_INET6 or AF_UNIX */
-  constructor(family: number, isConnected: boolean) {
+  /**
+   * @param family - AF_INET, AF_INET6 or AF_UNIX
+   * @param supportsControl - whether control messages can be sent
+   */
+  constructor(family: number, isConnected: boolean, supportsControl = true) {
     this.#family = family;
     this.#isConnected = isConnected;
+    this.#supportsControl = supportsControl;
   }
 
   /** Takes a snapshot. Throws SendmmsgError if the datagram cannot be sent on this socket. */
@@ -70,18 +82,24 @@ export class DatagramReader {
     let port: unknown;
     let path: unknown;
     let to: unknown;
+    let dscp: unknown;
+    let ecn: unknown;
+    let from: unknown;
     let isBare = typeof datagram !== 'object' || datagram === null || isView(datagram);
     if (!isBare) {
       try {
         isBare = Array.isArray(datagram);
-        if (!isBare) ({ payload, address, port, path, to } = datagram as DatagramFields);
+        if (!isBare) ({ payload, address, port, path, to, dscp, ecn, from } = datagram as DatagramFields);
       } catch (cause) {
         this.#refused = { address, port, path };
         throw argumentValueError('datagram', 'could not be read', datagram, cause);
       }
     }
     // The commonest shapes first: a string or some bytes to where the datagram before went.
-    if (isBare ? this.#isConnected : this.#isSameDestination(address, port, path, to)) {
+    if (
+      (isBare ? this.#isConnected : this.#isSameDestination(address, port, path, to)) &&
+      this.#isSameControl(dscp, ecn, from)
+    ) {
       if (typeof payload === 'string') {
         this.kind = TEXT;
         this.text = payload;
@@ -91,6 +109,7 @@ export class DatagramReader {
       if (isUint8Array(payload)) return this.#readBytes(payload);
     }
     this.#readAny(payload, address, port, path, to);
+    if (!this.#isSameControl(dscp, ecn, from)) this.#readControl(dscp, ecn, from);
   }
 
   /** Takes a snapshot of a payload that goes to many: {@link readPeer} then says where to. */
@@ -100,6 +119,7 @@ export class DatagramReader {
     if (Array.isArray(payload)) parts = snapshotList(payload);
     this.#refused = { payload: parts };
     this.#readPayload(parts);
+    this.#readControl(undefined, undefined, undefined);
     this.#refused = null;
     this.isShared = true;
   }
@@ -160,6 +180,10 @@ export class DatagramReader {
     if (to !== undefined) return to === this.#lastEndpoint && address === undefined && port === undefined;
     if (address !== undefined) return address === this.#lastAddress && port === this.port;
     return this.#isConnected && port === undefined;
+  }
+
+  #isSameControl(dscp: unknown, ecn: unknown, from: unknown): boolean {
+    return dscp === this.#lastDscp && ecn === this.#lastEcn && from === this.#lastFrom;
   }
 
   /** What is not of the commonest shapes. */
@@ -228,6 +252,18 @@ export class DatagramReader {
 
   #checkFamily(sockaddr: Sockaddr, address: string, port: number): void {
     if (sockaddr.family !== this.#family) throw systemError(EAFNOSUPPORT, 'sendmmsg', { address, port });
+  }
+
+  #readControl(dscp: unknown, ecn: unknown, from: unknown): void {
+    const control = controlOf(this.#family, dscp, ecn, from);
+    if (control !== null && !this.#supportsControl) {
+      throw unavailableError('A datagram with "dscp", "ecn" or "from"');
+    }
+    this.control = control;
+    this.#lastDscp = dscp;
+    this.#lastEcn = ecn;
+    // A zone's name is looked up each time: nothing equals NaN.
+    this.#lastFrom = typeof from === 'string' && from.includes('%') ? Number.NaN : from;
   }
 
   #readPayload(payload: unknown): void {

@@ -20,13 +20,14 @@ export type Payload = string | ArrayBufferView | readonly (string | ArrayBufferV
 
 /**
  * One datagram and where it goes: `address` and `port` (IP), or `path` (unix), or `to` (an {@link Endpoint}), or none of
- * them on a connected socket.
+ * them on a connected socket. On a UDP socket also what is special about it: `dscp`, `ecn`, `from`.
  *
  * @example
  * ```ts
  * import type { Datagram } from 'rx-sendmmsg';
  * const toStatsd: Datagram = { payload: 'up:1|g', address: '127.0.0.1', port: 8125 };
  * const toSyslog: Datagram = { payload: '<14>hello', path: '/dev/log' };
+ * const voice: Datagram = { payload: 'rtp', address: '127.0.0.1', port: 5004, dscp: 46, ecn: 2, from: '127.0.0.2' };
  * ```
  * @see {@link https://man7.org/linux/man-pages/man2/sendmsg.2.html | sendmsg(2)}, `msg_name`
  */
@@ -41,6 +42,31 @@ export interface Datagram {
   readonly path?: string | undefined;
   /** An endpoint parsed once with {@link endpoint}, for hot paths. */
   readonly to?: Endpoint | undefined;
+  /**
+   * The Differentiated Services code point, 0 to 63 (`46` is Expedited Forwarding), in place of the socket's own. UDP only.
+   *
+   * With `ecn` it is the traffic class byte (IP_TOS, IPV6_TCLASS): where one of them is given, the other counts as 0.
+   *
+   * @see {@link https://www.rfc-editor.org/rfc/rfc2474#section-3 | RFC 2474, section 3}, {@link https://man7.org/linux/man-pages/man7/ip.7.html | ip(7)}
+   */
+  readonly dscp?: number | undefined;
+  /**
+   * The Explicit Congestion Notification bits, 0 to 3: 0 is Not-ECT, 1 ECT(1), 2 ECT(0), 3 CE. UDP only.
+   *
+   * @see {@link https://www.rfc-editor.org/rfc/rfc3168#section-5 | RFC 3168, section 5}
+   */
+  readonly ecn?: number | undefined;
+  /**
+   * The source address, a literal one of the socket's family that is an address of this machine, whatever the socket is bound
+   * to; the port is the socket's. UDP only.
+   *
+   * For IPv6 with a zone (`'fe80::1%eth0'`), which is then the interface to leave by; a name costs a look-up for each
+   * datagram, a number (`'fe80::1%2'`) none. Another machine's address is refused by the kernel, with `EINVAL` or
+   * `ENETUNREACH`. To an IPv4-mapped destination the source has to be an IPv4-mapped one, too.
+   *
+   * @see {@link https://man7.org/linux/man-pages/man7/ip.7.html | ip(7)}, IP_PKTINFO, {@link https://www.rfc-editor.org/rfc/rfc3542#section-6 | RFC 3542, section 6}
+   */
+  readonly from?: string | undefined;
 }
 
 /**

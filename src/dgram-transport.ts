@@ -38,6 +38,7 @@ export class DgramTransport extends TransportState implements Transport {
   readonly family: number;
   readonly takesFlags = false;
   readonly supportsGso = false;
+  readonly supportsControl = false;
   readonly sendmmsg = null;
   readonly socket: Socket;
   #answers = 0;

@@ -5,7 +5,7 @@
  *
  * A datagram is encoded into its slot when it is accepted; sending hands the kernel a span of slots as they lie; and the
  * head moves only by what is done with (`release`). A slot holds one datagram, or, with GSO, a run of up to 64 equal
- * ones to one destination (the last may be shorter). Counts are of datagrams unless they say slots.
+ * ones to one destination, with one control (the last may be shorter). Counts are of datagrams unless they say slots.
  *
  * Invariants: `release` alone moves the head. Payloads lie in ring order, so the slab is free up to the head slot's
  * start. A slot that was handed over once is sealed: nothing is appended to it. A segmented head that the kernel refused is
@@ -17,6 +17,7 @@
  * lies where it should; where not, they are pushed again, one by one.
  */
 import { MAX_VLEN, MMSGHDR_SIZE } from './abi.ts';
+import type { Control } from './cmsg.ts';
 import type { Sockaddr } from './datagram.ts';
 import { BYTES, DatagramReader, TEXT } from './datagram-reader.ts';
 import { EMSGSIZE } from './errno.ts';
@@ -80,6 +81,7 @@ export class MmsgRing {
   #openRoom = -1;
   #openSockaddr: Sockaddr | null = null;
   #openPort = 0;
+  #openControl: Control | null = null;
   #openSequence = 0;
   #openNow = 0;
   /** The last segments of the open slot, of `#openSize` characters each, not written yet; and how many they are. */
@@ -137,6 +139,7 @@ export class MmsgRing {
       sequence === this.#openSequence &&
       reader.sockaddr === this.#openSockaddr &&
       reader.port === this.#openPort &&
+      reader.control === this.#openControl &&
       now === this.#openNow &&
       (reader.kind === BYTES ? this.#joinBytes(reader) : reader.kind === TEXT && this.#joinText(reader.text))
     ) {
@@ -350,7 +353,7 @@ export class MmsgRing {
       this.#sharedLength = length;
       this.#ownRoom![slot] = 0;
     }
-    this.#table.write(slot, at, length, reader.sockaddr, reader.port);
+    this.#fill(slot, at, length, reader);
     this.#sequence[slot] = sequence;
     this.#queuedAt[slot] = now;
     this.bytes += change;
@@ -459,6 +462,7 @@ export class MmsgRing {
     reader.byteLength = size * MAX_UTF8;
     reader.sockaddr = this.#openSockaddr;
     reader.port = this.#openPort;
+    reader.control = this.#openControl;
     this.datagrams -= count;
     this.#openSegments -= count;
     this.#openSequence = sequence;
@@ -501,10 +505,16 @@ export class MmsgRing {
     return true;
   }
 
+  /** A slot's payload lies at `at` of the slab; where it goes, and its control messages, are the reader's. */
+  #fill(slot: number, at: number, length: number, reader: DatagramReader): void {
+    this.#table.write(slot, at, length, reader.sockaddr, reader.port);
+    if (reader.control !== null || this.#table.hasControls) this.#table.writeControl(slot, reader.control);
+  }
+
   #append(reader: DatagramReader, at: number, length: number, sequence: number, now: number): void {
     if (this.#openSegments > 0) this.#seal();
     const slot = this.#tail;
-    this.#table.write(slot, at, length, reader.sockaddr, reader.port);
+    this.#fill(slot, at, length, reader);
     this.#segments[slot] = 1;
     this.#sequence[slot] = sequence;
     this.#queuedAt[slot] = now;
@@ -527,6 +537,7 @@ export class MmsgRing {
     this.#openRoom = Math.min(this.#maxSegmentedBytes - length, this.maxBytes - this.bytes, slabEnd - at - length);
     this.#openSockaddr = reader.sockaddr;
     this.#openPort = reader.port;
+    this.#openControl = reader.control;
     this.#openSequence = sequence + 1;
     this.#openNow = now;
   }

@@ -4,6 +4,9 @@
  *
  *     mmsghdr × slots | iovec × slots | sockaddr × slots | control × slots | spill | slab .......
  *
+ * A control buffer holds what the datagram says about itself (`Control`), and behind it the segment size, where there is one.
+ * Room for the largest is reserved, but its pages cost memory only once they are touched.
+ *
  * Pointers are wired once, when a row is first used; only iov_base changes. The spill area holds `mmsghdr`s and `iovec`s for
  * the datagrams of one segmented row, for the time that the kernel wants them one by one.
  */
@@ -24,10 +27,13 @@ import {
   SOCKADDR_IN6_SIZE,
   SOCKADDR_UN_SIZE,
 } from './abi.ts';
-import { CMSG_DATA, CONTROL_SIZE, writeSegmentHeader } from './cmsg.ts';
+import { CMSG_DATA, CONTROL_SIZE, type Control, MAX_CONTROL_SIZE, writeSegmentSize } from './cmsg.ts';
 import type { Sockaddr } from './datagram.ts';
 import type { Arena } from './libc.ts';
 import { portWord } from './sockaddr.ts';
+
+/** Bytes of a slot's control buffer. */
+const CONTROL_STRIDE: number = MAX_CONTROL_SIZE + CONTROL_SIZE;
 
 /** Bytes that a slot's sockaddr takes: none on a connected socket. */
 export function nameSizeOf(family: number, isConnected: boolean): number {
@@ -51,11 +57,12 @@ export class MmsgTable {
   /** Where the slab begins in the arena, bytes. */
   readonly slab: number;
   readonly slabSize: number;
+  /** Whether any row has ever held control messages: until then there is none to take out of one. */
+  hasControls: boolean = false;
   readonly #iovecs: number;
   readonly #names: number;
   readonly #nameStride: number;
   readonly #controls: number;
-  readonly #controlStride: number;
   readonly #spill: number;
   readonly #maxSegments: number;
   /** Rows that were used before: the first so many. */
@@ -64,16 +71,17 @@ export class MmsgTable {
   readonly #start: Uint32Array;
   /** The address that each row holds. */
   readonly #sockaddrs: (Sockaddr | null)[] = [];
+  /** The control messages that each row holds; a segment size not among them. */
+  readonly #held: (Control | null)[] = [];
 
   constructor({ slots, nameSize, maxSegments, slabSize }: TableLayout, allocate: (bytes: number) => Arena) {
     this.slabSize = slabSize;
     this.#maxSegments = maxSegments;
     this.#nameStride = (nameSize + 7) & ~7;
-    this.#controlStride = maxSegments > 1 ? CONTROL_SIZE : 0;
     this.#iovecs = slots * MMSGHDR_SIZE;
     this.#names = this.#iovecs + slots * IOVEC_SIZE;
     this.#controls = this.#names + slots * this.#nameStride;
-    this.#spill = this.#controls + slots * this.#controlStride;
+    this.#spill = this.#controls + slots * CONTROL_STRIDE;
     this.slab = this.#spill + (maxSegments > 1 ? maxSegments * (MMSGHDR_SIZE + IOVEC_SIZE) : 0);
     this.arena = allocate((this.slab + slabSize + 7) & ~7);
     this.#start = new Uint32Array(slots);
@@ -89,7 +97,17 @@ export class MmsgTable {
     // The same place as the last time: so it is again and again while the queue is kept up with.
     if (this.#start[slot] !== at || isNew) this.move(slot, at);
     u32[(iovec + IOV_LEN) >>> 2] = length;
-    if (this.#controlStride > 0) u32[(slot * MMSGHDR_SIZE + MSG_CONTROLLEN) >>> 2] = 0;
+    if (this.#maxSegments > 1) u32[(slot * MMSGHDR_SIZE + MSG_CONTROLLEN) >>> 2] = 0;
+  }
+
+  /** Gives the row that was just written its control messages. */
+  writeControl(slot: number, control: Control | null): void {
+    if (this.#held[slot] !== control) {
+      this.#held[slot] = control;
+      this.hasControls = true;
+      if (control !== null) this.arena.u32.set(control.words, (this.#controls + slot * CONTROL_STRIDE) >>> 2);
+    }
+    this.#setControlLength(slot * MMSGHDR_SIZE, slot, 0);
   }
 
   /** Lets a row be longer (or shorter) by that many bytes. */
@@ -108,8 +126,8 @@ export class MmsgTable {
   segment(slot: number, length: number, size: number): void {
     const u32 = this.arena.u32;
     u32[(this.#iovecs + slot * IOVEC_SIZE + IOV_LEN) >>> 2] = length;
-    u32[(this.#controls + slot * this.#controlStride + CMSG_DATA) >>> 2] = size;
-    u32[(slot * MMSGHDR_SIZE + MSG_CONTROLLEN) >>> 2] = CONTROL_SIZE;
+    writeSegmentSize(u32, this.#segmentMessageOf(slot), size);
+    this.#setControlLength(slot * MMSGHDR_SIZE, slot, CONTROL_SIZE);
   }
 
   /** Takes the first `cut` bytes out of a row; `isSingle`: one datagram is left. */
@@ -117,7 +135,7 @@ export class MmsgTable {
     const iovec = this.#iovecs + slot * IOVEC_SIZE;
     this.move(slot, this.#start[slot]! + cut);
     this.arena.u32[(iovec + IOV_LEN) >>> 2] = this.lengthOf(slot) - cut;
-    if (isSingle) this.arena.u32[(slot * MMSGHDR_SIZE + MSG_CONTROLLEN) >>> 2] = 0;
+    if (isSingle) this.#setControlLength(slot * MMSGHDR_SIZE, slot, 0);
   }
 
   /** Gives each of the `segments` datagrams of a row an `mmsghdr` of its own, in the spill area. */
@@ -132,7 +150,7 @@ export class MmsgTable {
       const iovec = this.spillAt(this.#maxSegments) + index * IOVEC_SIZE;
       u8.copyWithin(message, header, header + MMSGHDR_SIZE);
       this.arena.writePointer(message + MSG_IOV, iovec);
-      u32[(message + MSG_CONTROLLEN) >>> 2] = 0;
+      this.#setControlLength(message, slot, 0);
       this.arena.writePointer(iovec, this.slab + at);
       u32[(iovec + IOV_LEN) >>> 2] = Math.min(size, left);
       at += size;
@@ -157,7 +175,7 @@ export class MmsgTable {
 
   /** Bytes of the datagrams of a segmented row, but for the last. */
   segmentSizeOf(slot: number): number {
-    return this.arena.u32[(this.#controls + slot * this.#controlStride + CMSG_DATA) >>> 2]!;
+    return this.arena.u32[(this.#segmentMessageOf(slot) + CMSG_DATA) >>> 2]!;
   }
 
   /** The address of a row; `null` on a connected socket. */
@@ -183,13 +201,20 @@ export class MmsgTable {
     if (this.#nameStride > 0) this.arena.writePointer(header + MSG_NAME, this.#names + slot * this.#nameStride);
     this.arena.writePointer(header + MSG_IOV, this.#iovecs + slot * IOVEC_SIZE);
     this.arena.u32[(header + MSG_IOVLEN) >>> 2] = 1;
-    if (this.#controlStride > 0) {
-      const control = this.#controls + slot * this.#controlStride;
-      this.arena.writePointer(header + MSG_CONTROL, control);
-      writeSegmentHeader(this.arena.u32, control);
-    }
+    this.arena.writePointer(header + MSG_CONTROL, this.#controls + slot * CONTROL_STRIDE);
     this.#sockaddrs.push(null);
+    this.#held.push(null);
     this.#wired++;
+  }
+
+  /** Where a row's UDP_SEGMENT message lies: behind what else it holds. */
+  #segmentMessageOf(slot: number): number {
+    return this.#controls + slot * CONTROL_STRIDE + (this.#held[slot]?.length ?? 0);
+  }
+
+  /** Has the `mmsghdr` at `header` carry what the row holds, and `more` bytes behind it. */
+  #setControlLength(header: number, slot: number, more: number): void {
+    this.arena.u32[(header + MSG_CONTROLLEN) >>> 2] = (this.#held[slot]?.length ?? 0) + more;
   }
 
   /** Writes a destination; the words behind the port only where the row held another address before. */

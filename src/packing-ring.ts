@@ -7,6 +7,7 @@
  * may take more datagrams than one, so it is done only while there is room for the most that it may take.
  */
 import type { ResolvedPackOptions } from './batch-options.ts';
+import type { Control } from './cmsg.ts';
 import type { Sockaddr } from './datagram.ts';
 import { DatagramReader, TEXT } from './datagram-reader.ts';
 import { EMSGSIZE } from './errno.ts';
@@ -28,6 +29,7 @@ export class PackingRing extends MmsgRing {
   #room = -1;
   #sockaddr: Sockaddr | null = null;
   #port = 0;
+  #control: Control | null = null;
   /** Whether lines may be kept: what they turn out to be finds room in any case. */
   #isRoomy = false;
   /** Lines not written yet, their bytes (separators included) if they are ASCII, and the input's next. */
@@ -76,7 +78,8 @@ export class PackingRing extends MmsgRing {
   }
 
   #isForOpen(reader: DatagramReader): boolean {
-    return reader.sockaddr === this.#sockaddr && reader.port === this.#port && !reader.isShared;
+    const { sockaddr, port, control, isShared } = reader;
+    return sockaddr === this.#sockaddr && port === this.#port && control === this.#control && !isShared;
   }
 
   #append(reader: DatagramReader, sequence: number, now: number): boolean {
@@ -118,6 +121,7 @@ export class PackingRing extends MmsgRing {
     this.#room = reader.isShared ? -1 : this.#maxBytes - this.tailLength;
     this.#sockaddr = reader.sockaddr;
     this.#port = reader.port;
+    this.#control = reader.control;
     this.#isRoomy =
       this.capacity - this.datagrams >= MOST_DATAGRAMS && this.maxBytes - this.bytes >= MAX_UTF8 * this.#maxBytes;
   }
@@ -142,6 +146,7 @@ export class PackingRing extends MmsgRing {
     reader.kind = TEXT;
     reader.sockaddr = this.#sockaddr;
     reader.port = this.#port;
+    reader.control = this.#control;
     this.#stringsUntilKept = STRINGS_AFTER_MISS;
     const first = this.#nextSequence - texts.length;
     for (const [index, text] of texts.entries()) {

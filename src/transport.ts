@@ -29,6 +29,8 @@ export interface Transport {
   readonly isClosed: boolean;
   /** Whether the kernel knows UDP_SEGMENT for this socket. */
   readonly supportsGso: boolean;
+  /** Whether a datagram may carry control messages. */
+  readonly supportsControl: boolean;
   /** Where GSO was refused, for all senders of this socket. */
   readonly latch: GsoLatch;
   /** The event loop's timers, which keep the process alive or, after `socket.unref()`, do not. */
@@ -117,6 +119,7 @@ export class NativeTransport extends TransportState implements Transport {
   readonly supportsGso: boolean;
   readonly libc: Libc;
   readonly controls: NativeControls = new NativeControls(this);
+  readonly supportsControl = true;
   readonly takesFlags = true;
   readonly sendmmsg: (ring: MmsgRing, vlen: number, flags: number) => number;
   #fd: number;

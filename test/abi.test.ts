@@ -39,6 +39,16 @@ const sockaddrUn = koffi.struct('abi_sockaddr_un', {
   sun_path: koffi.array('char', abi.SUN_PATH_SIZE),
 });
 
+const inPktinfo = koffi.struct('abi_in_pktinfo', {
+  ipi_ifindex: 'int',
+  ipi_spec_dst: 'uint32_t',
+  ipi_addr: 'uint32_t',
+});
+const in6Pktinfo = koffi.struct('abi_in6_pktinfo', {
+  ipi6_addr: koffi.array('uint8_t', 16),
+  ipi6_ifindex: 'unsigned int',
+});
+
 describe('struct layout', () => {
   it.each([
     ['mmsghdr', mmsghdr, abi.MMSGHDR_SIZE],
@@ -47,6 +57,8 @@ describe('struct layout', () => {
     ['sockaddr_in', sockaddrIn, abi.SOCKADDR_IN_SIZE],
     ['sockaddr_in6', sockaddrIn6, abi.SOCKADDR_IN6_SIZE],
     ['sockaddr_un', sockaddrUn, abi.SOCKADDR_UN_SIZE],
+    ['in_pktinfo', inPktinfo, abi.IN_PKTINFO_SIZE],
+    ['in6_pktinfo', in6Pktinfo, abi.IN6_PKTINFO_SIZE],
   ])('struct %s is as large as koffi says', (_name, type, size) => {
     expect(size).toBe(koffi.sizeof(type));
   });

@@ -10,7 +10,7 @@ import { SendmmsgError } from '../src/errors.ts';
 import { endpoint } from '../src/index.ts';
 import { allocateDetached } from '../src/libc.ts';
 import { sockaddrBytes, sockaddrOfAddress } from '../src/sockaddr.ts';
-import { slotsOf } from './support/lower.ts';
+import { slotsOf, tosOf } from './support/lower.ts';
 
 const payload = fc.oneof(
   fc.integer({ min: 0, max: 20 }).map((length) => Buffer.alloc(length, length)),
@@ -19,8 +19,9 @@ const payload = fc.oneof(
 );
 const key = fc.constantFrom('a', 'b', 'c', 'd', 'e', undefined);
 const port = fc.integer({ min: 1, max: 3 });
+const dscp = fc.constantFrom(undefined, undefined, 46);
 const operation = fc.oneof(
-  { weight: 10, arbitrary: fc.record({ payload, key, port }) },
+  { weight: 10, arbitrary: fc.record({ payload, key, port, dscp }) },
   { weight: 2, arbitrary: fc.record({ payload, peers: fc.array(fc.record({ key, port }), { maxLength: 5 }) }) },
   { weight: 2, arbitrary: fc.record({ release: fc.double({ min: 0, max: 1, noNaN: true }) }) },
   { weight: 1, arbitrary: fc.record({ inFlight: fc.double({ min: 0, max: 1, noNaN: true }) }) },
@@ -29,6 +30,7 @@ interface Queued {
   readonly key: unknown;
   readonly payload: Buffer;
   readonly port: number;
+  readonly dscp: number | undefined;
   readonly sequence: number;
 }
 const bytesOf = (model: readonly Queued[]): number => model.reduce((sum, { payload }) => sum + payload.length, 0);
@@ -46,11 +48,11 @@ describe('a conflating ring', () => {
           const reader = new DatagramReader(AF_INET, false);
           let model: Queued[] = [];
           let sequence = 0;
-          const push = (key: unknown, bytes: Buffer, port: number): void => {
+          const push = (key: unknown, bytes: Buffer, port: number, dscp?: number): void => {
             reader.key = key;
             const before = ring.conflated;
             const outcome = attempt(() => ring.push(reader, sequence, 0));
-            const queued = { key, payload: bytes, port, sequence };
+            const queued = { key, payload: bytes, port, dscp, sequence };
             const index = key === undefined ? -1 : model.findLastIndex((each) => each.key === key);
             const mayReplace = index >= ring.inFlight;
             const fits = mayReplace && bytesOf(model) - model[index]!.payload.length + bytes.length <= maxBytes;
@@ -83,8 +85,9 @@ describe('a conflating ring', () => {
                 ring.endShared();
                 reader.clear();
               } else {
-                reader.read({ payload: operation.payload, address: '127.0.0.1', port: operation.port });
-                push(operation.key, bytes, operation.port);
+                const { key, port, dscp } = operation;
+                reader.read({ payload: operation.payload, address: '127.0.0.1', port, dscp });
+                push(key, bytes, port, dscp);
               }
             }
             const held = slotsOf(ring);
@@ -92,6 +95,7 @@ describe('a conflating ring', () => {
             expect(held.map(({ name }) => name)).toEqual(
               model.map(({ port }) => Buffer.from(sockaddrBytes({ sockaddr: sockaddrOfAddress('127.0.0.1'), port }))),
             );
+            expect(held.map(tosOf)).toEqual(model.map(({ dscp }) => dscp && 4 * dscp));
             expect([ring.datagrams, ring.bytes]).toEqual([model.length, bytesOf(model)]);
             if (model.length > 0) expect(ring.headSequence()).toBe(model[0]!.sequence);
           }

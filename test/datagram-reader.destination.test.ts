@@ -1,6 +1,7 @@
 /** Where a datagram goes, and when its getters run. */
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { AF_INET, AF_INET6, AF_UNIX } from '../src/abi.ts';
+import { controlOf } from '../src/cmsg.ts';
 import type { DatagramLike, Payload } from '../src/datagram.ts';
 import { DatagramReader } from '../src/datagram-reader.ts';
 import { SendmmsgError } from '../src/errors.ts';
@@ -8,6 +9,15 @@ import { allocateDetached } from '../src/libc.ts';
 import { MmsgRing } from '../src/mmsg-ring.ts';
 import { endpoint, sockaddrBytes, sockaddrOfAddress, sockaddrOfPath } from '../src/sockaddr.ts';
 import { encoded, read, refusal, slotsOf } from './support/lower.ts';
+
+/** An interface that is numbered anew. */
+const zone = vi.hoisted(() => ({ index: 0 }));
+vi.mock('../src/sockaddr.ts', async (importOriginal) => {
+  const original = await importOriginal<typeof import('../src/sockaddr.ts')>();
+  const numbered = (address: unknown): unknown =>
+    typeof address === 'string' ? address.replace('%by-name', `%${zone.index}`) : address;
+  return { ...original, sockaddrOfAddress: (address: unknown) => original.sockaddrOfAddress(numbered(address)) };
+});
 
 const HERE = { address: '127.0.0.1', port: 9 };
 
@@ -142,6 +152,81 @@ describe('a destination', () => {
   });
 });
 
+describe('control', () => {
+  const reader = new DatagramReader(AF_INET, false);
+  const controlAfter = (fields: object): unknown => {
+    reader.read({ payload: 'x', ...HERE, ...fields });
+    return reader.control;
+  };
+
+  it('is read anew each time: that of the one before does not show through', () => {
+    const [voice, ect, source] = [{ dscp: 46 }, { dscp: 46, ecn: 2 }, { dscp: 46, from: '127.0.0.2' }];
+    const kinds = [{}, voice, ect, source];
+    for (const before of kinds) {
+      for (const after of kinds) {
+        for (const other of [{}, { port: 10 }, { payload: [] }]) {
+          controlAfter(before);
+          const { dscp, ecn, from } = after as Record<string, unknown>;
+          expect(controlAfter({ ...other, ...after })).toBe(controlOf(AF_INET, dscp, ecn, from));
+        }
+      }
+    }
+  });
+
+  it('is none of a bare payload, on a connected socket', () => {
+    const connected = new DatagramReader(AF_INET, true);
+    connected.read({ payload: 'x', dscp: 46 });
+    expect(connected.control).toBe(controlOf(AF_INET, 46, undefined, undefined));
+    for (const bare of ['x', Buffer.from('x'), ['x']]) {
+      connected.read({ payload: 'x', dscp: 46 });
+      connected.read(bare);
+      expect(connected.control).toBeNull();
+    }
+  });
+
+  it('has the zone of its source looked up each time', () => {
+    const wide = new DatagramReader(AF_INET6, false);
+    const datagram = { payload: 'x', address: '::1', port: 9, from: 'fe80::1%by-name' };
+    for (const index of [3, 4, 3]) {
+      zone.index = index;
+      wide.read(datagram);
+      expect(wide.control).toBe(controlOf(AF_INET6, undefined, undefined, `fe80::1%${index}`));
+    }
+  });
+
+  it.each([
+    ['dscp 64', { dscp: 64 }, 'ERR_OUT_OF_RANGE'],
+    ['dscp -1', { dscp: -1 }, 'ERR_OUT_OF_RANGE'],
+    ['dscp 1.5', { dscp: 1.5 }, 'ERR_OUT_OF_RANGE'],
+    ['dscp NaN', { dscp: Number.NaN }, 'ERR_OUT_OF_RANGE'],
+    ["dscp '1'", { dscp: '1' }, 'ERR_INVALID_ARG_TYPE'],
+    ['dscp null', { dscp: null }, 'ERR_INVALID_ARG_TYPE'],
+    ['ecn 4', { ecn: 4 }, 'ERR_OUT_OF_RANGE'],
+    ['a host name as source', { from: 'localhost' }, 'ERR_INVALID_IP_ADDRESS'],
+    ['a source of the other family', { from: '::1' }, 'EAFNOSUPPORT'],
+  ])('that is bad is refused each time, and shows nothing: %s', (_what, fields, code) => {
+    for (const before of [{}, { dscp: 46 }]) {
+      controlAfter(before);
+      for (const payload of ['x', ['x', 'y']]) {
+        expect(refusal(() => controlAfter({ payload, ...fields })).code).toBe(code);
+        expect(reader.identify()).toEqual({ ...HERE, payload: new Uint8Array(Buffer.from([payload].flat().join(''))) });
+      }
+      expect(controlAfter({})).toBeNull();
+    }
+  });
+
+  it('is refused where it cannot be sent, after what is bad', () => {
+    const without = new DatagramReader(AF_INET, false, false);
+    const attempt = (fields: object): string => refusal(() => without.read({ payload: 'x', ...HERE, ...fields })).code;
+    for (const fields of [{ dscp: 0 }, { ecn: 1 }, { from: '127.0.0.1' }]) {
+      expect(attempt(fields)).toBe('ERR_FEATURE_UNAVAILABLE_ON_PLATFORM');
+    }
+    expect(attempt({ dscp: 64 })).toBe('ERR_OUT_OF_RANGE');
+    without.read({ payload: 'x', ...HERE, dscp: undefined, ecn: undefined, from: undefined });
+    expect(without.control).toBeNull();
+  });
+});
+
 describe('getters', () => {
   it('are read once each, before anything else happens', () => {
     const reads: string[] = [];
@@ -165,25 +250,39 @@ describe('getters', () => {
       };
       Object.defineProperty(list, index, { get });
     }
-    const reader = read(counted({ payload: list, address: '127.0.0.1', port: 9, path: undefined, to: undefined }));
+    const reader = read(
+      counted({
+        payload: list,
+        address: '127.0.0.1',
+        port: 9,
+        path: undefined,
+        to: undefined,
+        dscp: 1,
+        ecn: 1,
+        from: '127.0.0.1',
+      }),
+    );
     expect(encoded(reader).toString()).toBe('ab');
     reader.identify();
-    expect(reads.toSorted()).toEqual(['0', '1', 'address', 'path', 'payload', 'port', 'to']);
+    expect(reads.toSorted()).toEqual(['0', '1', 'address', 'dscp', 'ecn', 'from', 'path', 'payload', 'port', 'to']);
   });
 
-  it.each(['payload', 'address', 'port', 'path', 'to'])('that throw are one refusal, with the cause: %s', (key) => {
-    const cause = new Error('from the getter');
-    const datagram = Object.defineProperty({ payload: 'x', ...HERE }, key, {
-      get() {
-        throw cause;
-      },
-    });
-    const reader = new DatagramReader(AF_INET, false);
-    const error = refusal(() => reader.read(datagram));
-    expect(error.code).toBe('ERR_INVALID_ARG_VALUE');
-    expect(error.cause).toBe(cause);
-    expect(reader.identify().payload).toEqual(new Uint8Array(0));
-  });
+  it.each(['payload', 'address', 'port', 'path', 'to', 'dscp', 'ecn', 'from'])(
+    'that throw are one refusal, with the cause: %s',
+    (key) => {
+      const cause = new Error('from the getter');
+      const datagram = Object.defineProperty({ payload: 'x', ...HERE }, key, {
+        get() {
+          throw cause;
+        },
+      });
+      const reader = new DatagramReader(AF_INET, false);
+      const error = refusal(() => reader.read(datagram));
+      expect(error.code).toBe('ERR_INVALID_ARG_VALUE');
+      expect(error.cause).toBe(cause);
+      expect(reader.identify().payload).toEqual(new Uint8Array(0));
+    },
+  );
 
   it('of a list that throw are one refusal, with the cause', () => {
     const cause = new Error('from the list');
@@ -204,7 +303,7 @@ describe('getters', () => {
       [Symbol.toPrimitive]: () => void calls.push('toPrimitive'),
       [Symbol.for('nodejs.util.inspect.custom')]: () => void calls.push('inspect'),
     };
-    for (const key of ['payload', 'address', 'port', 'path', 'to']) {
+    for (const key of ['payload', 'address', 'port', 'path', 'to', 'dscp', 'ecn', 'from']) {
       for (const family of [AF_INET, AF_UNIX]) {
         expect(refusal(() => read({ payload: 'x', [key]: hostile }, family)).code).toMatch(
           /^(ERR_|EDESTADDRREQ|EAFNOSUPPORT)/,

@@ -103,6 +103,18 @@ describe.each([withoutKoffi, withoutSendmmsg])('through $backend', ({ backend, s
     expect(stats.bytes).toBe(21);
   });
 
+  it('dscp, ecn and from are carried, or one rejection each', async (context) => {
+    const marks = [{ dscp: 46 }, { ecn: 1 }, { from: '127.0.0.2' }];
+    const odd = [3, 4, 9].map((index, at) => [index, 12, null, marks[at]!] as const);
+    const { received, rejected, sources, stats } = await sendPlan(context, { count: 20, odd, receive: LOCAL });
+    const isCarried = backend === 'sendmsg';
+    const refused = isCarried ? [] : [3, 4, 9];
+    expect(rejected).toEqual(refused.map((index) => [index, 'ERR_FEATURE_UNAVAILABLE_ON_PLATFORM']));
+    expect(numbersOf(received)).toEqual(range(20, refused));
+    expect(sources).toEqual(isCarried ? ['127.0.0.1', '127.0.0.2'] : ['127.0.0.1']);
+    expectConservation(stats);
+  });
+
   it('a dead peer: the late errors are counted, the datagrams are sent', async (context) => {
     const gone = Receiver.udp();
     const connect = { address: '127.0.0.1', port: gone.port };

@@ -2,6 +2,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { AF_INET, AF_INET6, AF_UNIX } from '../src/abi.ts';
+import { controlOf } from '../src/cmsg.ts';
 import type { Datagram } from '../src/datagram.ts';
 import { DatagramReader } from '../src/datagram-reader.ts';
 import { SendmmsgError } from '../src/errors.ts';
@@ -9,7 +10,7 @@ import { allocateDetached } from '../src/libc.ts';
 import { MmsgRing } from '../src/mmsg-ring.ts';
 import { nameSizeOf } from '../src/mmsg-table.ts';
 import { sockaddrBytes, sockaddrOfAddress, sockaddrOfPath } from '../src/sockaddr.ts';
-import { datagramsOf, slotsOf } from './support/lower.ts';
+import { type ControlMessage, controlMessages, datagramsOf, slotsOf } from './support/lower.ts';
 
 /** A datagram as the model holds it. */
 interface Queued {
@@ -17,11 +18,13 @@ interface Queued {
   readonly queuedAt: number;
   readonly payload: Buffer;
   readonly name: Buffer;
+  readonly control: readonly ControlMessage[];
   /** Calls of span() before it was pushed: two of different epochs never share a slot. */
   readonly epoch: number;
 }
 
 type Target = Omit<Datagram, 'payload'>;
+type Marks = Pick<Datagram, 'dscp' | 'ecn' | 'from'>;
 const IP = (address: string, port: number) => ({
   target: { address, port } as Target,
   name: Buffer.from(sockaddrBytes({ sockaddr: sockaddrOfAddress(address), port })),
@@ -31,11 +34,37 @@ const UNIX = (path: string) => ({
   name: Buffer.from(sockaddrBytes({ sockaddr: sockaddrOfPath(path) })),
 });
 
+const NO_MARKS: readonly Marks[] = [{}];
+// Of several lengths, so that one that is left over shows.
+const MARKS: readonly Marks[] = [{}, { dscp: 46 }, { ecn: 2 }];
+const MARKS_IPV4: readonly Marks[] = [...MARKS, { from: '127.0.0.2' }, { dscp: 46, from: '127.0.0.2' }];
+const MARKS_IPV6: readonly Marks[] = [...MARKS, { from: 'fe80::2%3' }, { dscp: 46, from: 'fe80::2%3' }];
+
 const SOCKETS = {
-  udp4: { family: AF_INET, isConnected: false, targets: [IP('127.0.0.1', 1), IP('127.0.0.1', 2), IP('10.0.0.9', 1)] },
-  udp6: { family: AF_INET6, isConnected: false, targets: [IP('::1', 1), IP('fe80::1%3', 1), IP('fe80::1%4', 1)] },
-  unix: { family: AF_UNIX, isConnected: false, targets: [UNIX('/a'), UNIX(`/${'b'.repeat(100)}`), UNIX('\0abstract')] },
-  'a connected udp4': { family: AF_INET, isConnected: true, targets: [{ target: {}, name: Buffer.alloc(0) }] },
+  udp4: {
+    marks: MARKS_IPV4,
+    family: AF_INET,
+    isConnected: false,
+    targets: [IP('127.0.0.1', 1), IP('127.0.0.1', 2), IP('10.0.0.9', 1)],
+  },
+  udp6: {
+    marks: MARKS_IPV6,
+    family: AF_INET6,
+    isConnected: false,
+    targets: [IP('::1', 1), IP('fe80::1%3', 1), IP('fe80::1%4', 1)],
+  },
+  unix: {
+    marks: NO_MARKS,
+    family: AF_UNIX,
+    isConnected: false,
+    targets: [UNIX('/a'), UNIX(`/${'b'.repeat(100)}`), UNIX('\0abstract')],
+  },
+  'a connected udp4': {
+    marks: MARKS_IPV4,
+    family: AF_INET,
+    isConnected: true,
+    targets: [{ target: {}, name: Buffer.alloc(0) }],
+  },
 };
 
 // Few sizes, so that runs of equal ones come about by themselves.
@@ -54,7 +83,12 @@ const payload = fc.oneof(
 const operation = fc.oneof(
   {
     weight: 12,
-    arbitrary: fc.record({ do: fc.constant('push' as const), payload, target: fc.constantFrom(0, 0, 0, 0, 1, 2) }),
+    arbitrary: fc.record({
+      do: fc.constant('push' as const),
+      payload,
+      target: fc.constantFrom(0, 0, 0, 0, 1, 2),
+      marks: fc.constantFrom(0, 0, 0, 0, 0, 0, 1, 1, 1, 2, 3, 4),
+    }),
   },
   {
     weight: 3,
@@ -70,8 +104,8 @@ const layout = fc.record({
   maxSegmentedBytes: fc.constantFrom(8, 17, 65_507),
 });
 
-describe.each(Object.entries(SOCKETS))('the ring of %s socket', (_name, { family, isConnected, targets }) => {
-  it('holds what an array holds, in order, byte for byte, to the right destinations', () => {
+describe.each(Object.entries(SOCKETS))('the ring of %s socket', (_name, { family, isConnected, targets, marks }) => {
+  it('holds what an array holds, in order, byte for byte, to the right destinations, with the right control', () => {
     fc.assert(
       fc.property(layout, fc.array(operation, { maxLength: 120 }), (layout, operations) => {
         const ring = new MmsgRing({ ...layout, nameSize: nameSizeOf(family, isConnected) }, allocateDetached);
@@ -83,14 +117,18 @@ describe.each(Object.entries(SOCKETS))('the ring of %s socket', (_name, { family
             case 'push': {
               const { target, name } = targets[operation.target % targets.length]!;
               const payload = Buffer.concat([operation.payload].flat().map((part) => Buffer.from(part as string)));
-              reader.read({ payload: operation.payload, ...target });
+              const { dscp, ecn, from } = marks[operation.marks % marks.length]!;
+              reader.read({ payload: operation.payload, ...target, dscp, ecn, from });
+              const control = controlMessages(
+                Buffer.from(controlOf(family, dscp, ecn, from)?.words.buffer ?? new ArrayBuffer(0)),
+              );
               const queuedBytes = model.reduce((sum, queued) => sum + queued.payload.length, 0);
               const isRoom = model.length < layout.slots && queuedBytes + payload.length <= layout.maxBytes;
               // Looking writes what is pending: only where nothing may change.
               const before = isRoom ? undefined : picture(ring);
               const outcome = attempt(() => ring.push(reader, sequence, now));
               expect(outcome).toBe(payload.length > layout.maxBytes ? 'EMSGSIZE' : isRoom);
-              if (outcome === true) model.push({ sequence, queuedAt: now, payload, name, epoch });
+              if (outcome === true) model.push({ sequence, queuedAt: now, payload, name, control, epoch });
               else expect(picture(ring)).toEqual(before);
               expect(ring.datagrams).toBe(model.length);
               expect(ring.bytes).toBeGreaterThanOrEqual(model.reduce((sum, { payload }) => sum + payload.length, 0));
@@ -156,12 +194,14 @@ function agree(ring: MmsgRing, model: Queued[], layout: { maxSegments: number; m
     expect(ring.datagramsIn(index + 1)).toBe(from);
     const [first] = held;
     expect(held.map(({ name }) => name)).toEqual(held.map(() => slot.name));
+    expect(held.map(({ control }) => control)).toEqual(held.map(() => slot.control));
     expect(held.map(({ epoch, queuedAt }) => [epoch, queuedAt])).toEqual(
       held.map(() => [first!.epoch, first!.queuedAt]),
     );
     expect(held.map(({ sequence }) => sequence)).toEqual(held.map((_, offset) => first!.sequence + offset));
     expect(held.length).toBeLessThanOrEqual(layout.maxSegments);
-    expect(slot.controlLength).toBe(held.length > 1 ? 24 : 0);
+    const size = slot.control.reduce((sum, { data }) => sum + 16 + ((data.length + 7) & ~7), 0);
+    expect(slot.controlLength).toBe(size + (held.length > 1 ? 24 : 0));
     if (held.length > 1) {
       expect(slot.payload.length).toBeLessThanOrEqual(layout.maxSegmentedBytes);
       expect(held.slice(0, -1).every(({ payload }) => payload.length === slot.segmentSize)).toBe(true);

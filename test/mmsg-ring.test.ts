@@ -1,7 +1,10 @@
 import { describe, expect, it } from 'vitest';
 import {
   AF_INET,
+  AF_INET6,
   AF_UNIX,
+  IP_PKTINFO,
+  IP_TOS,
   MMSGHDR_SIZE,
   MSG_LEN,
   SOCKADDR_IN_SIZE,
@@ -14,7 +17,7 @@ import { allocateDetached } from '../src/libc.ts';
 import { MmsgRing, type RingLayout } from '../src/mmsg-ring.ts';
 import { nameSizeOf } from '../src/mmsg-table.ts';
 import { describeName, endpoint } from '../src/sockaddr.ts';
-import { datagramsOf, refusal, slotsOf } from './support/lower.ts';
+import { datagramsOf, refusal, slotAt, slotsOf, tosOf } from './support/lower.ts';
 
 const PLAIN: RingLayout = { slots: 4, maxBytes: 100, nameSize: SOCKADDR_IN_SIZE, maxSegments: 1, maxSegmentedBytes: 0 };
 const GSO: RingLayout = {
@@ -265,6 +268,31 @@ describe('a run with GSO', () => {
     expect(slotsOf(ring).map(({ name }) => describeName(name))).toEqual([A, B, A, { ...A, port: 9 }]);
   });
 
+  it('has one control', () => {
+    const ring = new Ring(GSO);
+    const voice = { ...A, dscp: 46 };
+    const other = { ...A, from: '127.0.0.2' };
+    for (const to of [A, A, voice, voice, voice, { ...voice, ecn: 1 }, other, { ...other }, A]) ring.add('x', to);
+    expect(ring.runs).toEqual([[1, 1], [1, 1, 1], [1], [1, 1], [1]]);
+    expect(slotsOf(ring).map(({ control }) => control.map(({ type }) => type))).toEqual([
+      [],
+      [IP_TOS],
+      [IP_TOS],
+      [IP_PKTINFO],
+      [],
+    ]);
+  });
+
+  it('of strings that are not all ASCII keeps its control when it falls apart', () => {
+    const ring = new Ring(GSO);
+    for (const text of ['aaaa', 'bbbb', 'éééé', 'öööö']) ring.add(text, { ...A, dscp: 46 });
+    expect(ring.runs).toEqual([
+      [4, 4],
+      [8, 8],
+    ]);
+    expect(slotsOf(ring).map(tosOf)).toEqual([184, 184]);
+  });
+
   it('has neighbours in the input and of one time', () => {
     const ring = new Ring(GSO);
     ring.add('x');
@@ -379,5 +407,101 @@ describe('a run with GSO', () => {
     expect([0, 1, 2, 3].map((slots) => ring.datagramsIn(slots))).toEqual([0, 3, 4, 6]);
     ring.release(5);
     expect([ring.datagrams, ring.slots, ring.bytes]).toEqual([1, 1, 6]);
+  });
+});
+
+describe('the control of a slot', () => {
+  const VOICE = { ...A, dscp: 46 };
+  const FROM = { ...A, dscp: 46, from: '127.0.0.2' };
+  const lengths = (ring: Ring): number[] => slotsOf(ring).map(({ controlLength }) => controlLength);
+  const [TOS, PKTINFO, SEGMENT] = [24, 32, 24];
+
+  it('is not left over from what the slot held before, in any order', () => {
+    const kinds = [A, VOICE, FROM];
+    for (const layout of [PLAIN, GSO]) {
+      for (const before of kinds) {
+        for (const after of kinds) {
+          const ring = new Ring({ ...layout, slots: 2 });
+          // Two that make a run, where there is GSO.
+          ring.add('aaaa', before);
+          ring.add('bbbb', before);
+          slotsOf(ring);
+          ring.release(2);
+          ring.add('cccc', after);
+          const size = { [0]: 0, [1]: TOS, [2]: TOS + PKTINFO }[kinds.indexOf(after)]!;
+          expect(lengths(ring)).toEqual([size]);
+          expect(slotsOf(ring)[0]!.control.length).toBe(kinds.indexOf(after));
+          ring.add('dddd', after);
+          if (layout === GSO) {
+            expect(lengths(ring)).toEqual([size + SEGMENT]);
+            expect(ring.runs).toEqual([[4, 4]]);
+          } else expect(lengths(ring)).toEqual([size, size]);
+          expect(slotsOf(ring)[0]!.control.length).toBe(kinds.indexOf(after));
+        }
+      }
+    }
+  });
+
+  it('stays when the slot is trimmed; the segment size goes with the last but one', () => {
+    const ring = new Ring(GSO);
+    for (const text of ['aaaa', 'bbbb', 'cccc']) ring.add(text, FROM);
+    expect(lengths(ring)).toEqual([TOS + PKTINFO + SEGMENT]);
+    ring.release(1);
+    expect(ring.runs).toEqual([[4, 4]]);
+    expect(lengths(ring)).toEqual([TOS + PKTINFO + SEGMENT]);
+    ring.release(1);
+    expect(ring.texts).toEqual(['cccc']);
+    expect(lengths(ring)).toEqual([TOS + PKTINFO]);
+    expect(slotsOf(ring).map(tosOf)).toEqual([184]);
+  });
+
+  it.each([
+    ['none', A, 0],
+    ['one', VOICE, 1],
+    ['two', FROM, 2],
+  ])('stays with each datagram of a slot that is spilled, without the segment size: %s', (_what, to, messages) => {
+    const ring = new Ring(GSO);
+    for (const text of ['aaaa', 'bbbb', 'cc']) ring.add(text, to);
+    ring.add('dddd', B);
+    ring.span();
+    ring.spillHead();
+    expect(ring.span()).toBe(3);
+    for (const text of ['aaaa', 'bbbb', 'cc']) {
+      const slot = slotAt(ring.arena, ring.headAt);
+      expect(String(slot.payload)).toBe(text);
+      expect(slot.segmentSize).toBe(0);
+      expect(slot.control.length).toBe(messages);
+      ring.release(1);
+    }
+    expect(slotsOf(ring).map(({ controlLength }) => controlLength)).toEqual([0]);
+  });
+
+  it('leaves the neighbours alone, where both are as large as can be', () => {
+    const to = { address: '::1', port: 1, dscp: 46, from: 'fe80::1%3' };
+    const ring = new Ring({ ...GSO, slots: 6, maxSegments: 2, nameSize: SOCKADDR_IN6_SIZE }, AF_INET6);
+    for (let lap = 0; lap < 2; lap++) {
+      for (const text of ['aaaa', 'bbbb', 'cccc', 'dddd', 'eeee', 'ffff']) ring.add(text, to);
+      const slots = slotsOf(ring);
+      expect(slots.map(({ segmentSize, controlLength }) => [segmentSize, controlLength])).toEqual([
+        [4, 112],
+        [4, 112],
+        [4, 112],
+      ]);
+      for (const { control } of slots) expect(control).toEqual(slots[0]!.control);
+      expect(slots.map(tosOf)).toEqual([184, 184, 184]);
+      ring.release(6);
+    }
+  });
+
+  it('is that of the datagram, not of a broadcast after it', () => {
+    const ring = new Ring(GSO);
+    ring.add('x', FROM);
+    ring.reader.readShared('shared');
+    ring.reader.readPeer(endpoint(A.address, A.port));
+    ring.push(ring.reader, ring.sequence++, 0);
+    ring.endShared();
+    ring.reader.clear();
+    ring.add('y', FROM);
+    expect(lengths(ring)).toEqual([TOS + PKTINFO, 0, TOS + PKTINFO]);
   });
 });

@@ -7,10 +7,11 @@ import { DatagramReader } from '../src/datagram-reader.ts';
 import { SendmmsgError } from '../src/errors.ts';
 import { allocateDetached } from '../src/libc.ts';
 import { PackingRing } from '../src/packing-ring.ts';
-import { slotsOf } from './support/lower.ts';
+import { slotsOf, tosOf } from './support/lower.ts';
 
 interface Packed {
   readonly port: number;
+  readonly dscp: number | undefined;
   readonly lines: Buffer[];
   isOpen: boolean;
 }
@@ -24,8 +25,9 @@ const payload: fc.Arbitrary<Payload> = fc.oneof(
   bytes,
   fc.array(fc.oneof(ascii, bytes), { maxLength: 3 }),
 );
+const dscp = fc.constantFrom(undefined, undefined, undefined, undefined, 46);
 const operation = fc.oneof(
-  { weight: 14, arbitrary: fc.record({ payload, port: fc.constantFrom(1, 1, 1, 1, 2) }) },
+  { weight: 14, arbitrary: fc.record({ payload, port: fc.constantFrom(1, 1, 1, 1, 2), dscp }) },
   { weight: 1, arbitrary: fc.constantFrom('look' as const, 'span' as const, 'skip' as const, 'tick' as const) },
   { weight: 1, arbitrary: fc.record({ release: fc.double({ min: 0, max: 1, noNaN: true }) }) },
 );
@@ -84,6 +86,7 @@ describe('a packing ring', () => {
             expect(slotsOf(ring).map(({ payload }) => payload)).toEqual(
               model.map((each) => joined(each, pack.separator)),
             );
+            expect(slotsOf(ring).map(tosOf)).toEqual(model.map(({ dscp }) => dscp && 4 * dscp));
             expect(ring.datagrams).toBe(model.length);
             expect(ring.bytes).toBe(model.reduce((sum, each) => sum + sizeOf(each, pack.separator), 0));
             expect(accepted).toBe(ring.packed + ring.datagrams + gone);
@@ -104,11 +107,13 @@ describe('a packing ring', () => {
               model = model.slice(count);
             } else {
               const line = Buffer.concat([operation.payload].flat().map((part) => Buffer.from(part as string)));
-              reader.read({ payload: operation.payload, address: '127.0.0.1', port: operation.port });
+              const { port, dscp } = operation;
+              reader.read({ payload: operation.payload, address: '127.0.0.1', port, dscp });
               const outcome = attempt(() => ring.push(reader, sequence++, now));
               const last = model.at(-1);
               const size = last === undefined ? 0 : sizeOf(last, pack.separator) + Buffer.byteLength(pack.separator);
-              if (last?.isOpen && last.port === operation.port && size + line.length <= pack.maxBytes) {
+              const isForLast = last?.isOpen && last.port === port && last.dscp === dscp;
+              if (isForLast && size + line.length <= pack.maxBytes) {
                 expect(outcome).toBe(true);
                 last.lines.push(line);
                 accepted++;
@@ -118,7 +123,7 @@ describe('a packing ring', () => {
                 expect(outcome).toBe(model.length < slots);
                 if (outcome !== true) continue;
                 if (last !== undefined) last.isOpen = false;
-                model.push({ port: operation.port, lines: [line], isOpen: true });
+                model.push({ port, dscp, lines: [line], isOpen: true });
                 accepted++;
               }
             }
@@ -128,6 +133,22 @@ describe('a packing ring', () => {
       ),
       { numRuns: 600 },
     );
+  });
+
+  it('gives the control of a line to each datagram that it turns out to take', () => {
+    const layout = { slots: 40, maxBytes: 1 << 16, nameSize: 0, maxSegments: 1, maxSegmentedBytes: 0 };
+    const ring = new PackingRing(layout, { maxBytes: 12, separator: '', oversize: 'alone' }, allocateDetached);
+    const reader = new DatagramReader(AF_INET, true);
+    let sequence = 0;
+    for (const dscp of [46, undefined, 46]) {
+      for (const payload of ['a', '€€', '€€', '€€', '€€']) {
+        reader.read({ payload, dscp });
+        ring.push(reader, sequence++, 0);
+      }
+    }
+    const slots = slotsOf(ring);
+    expect(slots.map(({ payload }) => String(payload)).join('')).toBe('a€€€€€€€€'.repeat(3));
+    expect(slots.map(tosOf)).toEqual([184, 184, 184, undefined, undefined, undefined, 184, 184, 184]);
   });
 
   it('loses no line and keeps the order where the slab is small and wraps', () => {

@@ -8,22 +8,26 @@ import { from, lastValueFrom, tap } from 'rxjs';
 
 const plan = JSON.parse(process.argv[2]);
 const received = [];
+const sources = new Set();
 let to = plan.to;
 let receiver;
 if (plan.receive !== undefined) {
   receiver = createSocket({ type: plan.receive.type, recvBufferSize: 4 << 20 });
-  receiver.on('message', (message) => received.push(message.toString('latin1')));
+  receiver.on('message', (message, { address }) => {
+    received.push(message.toString('latin1'));
+    sources.add(address);
+  });
   receiver.bind(0, plan.receive.address);
   await once(receiver, 'listening');
   to = { address: plan.receive.address, ...to, port: receiver.address().port };
 }
 
-const odd = new Map(plan.odd?.map(([index, size, address]) => [index, { size, address }]));
+const odd = new Map(plan.odd?.map(([index, size, address, marks]) => [index, { size, address, marks }]));
 const datagrams = Array.from({ length: plan.count }, (_, index) => {
   const size = odd.get(index)?.size ?? plan.size ?? 12;
-  const address = odd.get(index)?.address;
+  const { address, marks } = odd.get(index) ?? {};
   const payload = size === 0 ? '' : `${index}:`.padEnd(size, String.fromCharCode(97 + (index % 26)));
-  return to === undefined ? payload : { payload, ...to, ...(address !== undefined && { address }) };
+  return to === undefined ? payload : { payload, ...to, ...(address && { address }), ...marks };
 });
 
 const result = { stats: null, rejected: [], received, turns: 0 };
@@ -50,4 +54,4 @@ for (let waits = 0; receiver !== undefined && received.length < result.stats?.se
 }
 clearInterval(count);
 receiver?.close();
-console.log(JSON.stringify(result));
+console.log(JSON.stringify({ ...result, sources: [...sources] }));

@@ -2,6 +2,7 @@
 import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import type { BatchOptions } from '../../src/batch-options.ts';
+import type { Datagram } from '../../src/datagram.ts';
 import type { SenderStats } from '../../src/diagnostics.ts';
 import type { SocketOptions } from '../../src/socket-options.ts';
 
@@ -12,9 +13,14 @@ export interface SendPlan {
   readonly count: number;
   readonly size?: number;
   /** Where to, for each datagram; with `receive` the port is its own receiver's. */
-  readonly to?: { readonly address?: string; readonly port?: number; readonly path?: string };
-  /** Other datagrams in place of the numbered ones: `[index, size, address?]`. */
-  readonly odd?: readonly (readonly [index: number, size: number, address?: string])[];
+  readonly to?: Omit<Datagram, 'payload'>;
+  /** Other datagrams in place of the numbered ones. */
+  readonly odd?: readonly (readonly [
+    index: number,
+    size: number,
+    address?: string | null,
+    marks?: Pick<Datagram, 'dscp' | 'ecn' | 'from'>,
+  ])[];
   /** Receive in the same process (the same network namespace), at this address. */
   readonly receive?: { readonly type: 'udp4' | 'udp6'; readonly address: string };
 }
@@ -24,6 +30,8 @@ export interface SendResult {
   readonly stats: SenderStats;
   readonly rejected: readonly (readonly [sequence: number, code: string])[];
   readonly received: readonly string[];
+  /** The addresses that they came from. */
+  readonly sources: readonly string[];
   /** Turns of the event loop while it ran. */
   readonly turns: number;
   readonly error?: string;

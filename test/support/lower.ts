@@ -6,9 +6,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import {
   AF_INET,
+  CMSG_LEVEL,
+  CMSG_TYPE,
+  CMSGHDR_SIZE,
   IOV_BASE,
   IOV_LEN,
   IOVEC_SIZE,
+  IP_TOS,
+  IPPROTO_IP,
   MMSGHDR_SIZE,
   MSG_CONTROL,
   MSG_CONTROLLEN,
@@ -20,6 +25,8 @@ import {
   MSG_NAMELEN,
   SO_RCVBUFFORCE,
   SOL_SOCKET,
+  SOL_UDP,
+  UDP_SEGMENT,
 } from '../../src/abi.ts';
 import type { DatagramLike } from '../../src/datagram.ts';
 import { DatagramReader } from '../../src/datagram-reader.ts';
@@ -62,28 +69,61 @@ export interface SlotView {
   readonly payload: Buffer;
   /** `msg_controllen`. */
   readonly controlLength: number;
-  /** The u16 of UDP_SEGMENT; 0 without a control message. */
+  /** The u16 of UDP_SEGMENT; 0 without such a control message. */
   readonly segmentSize: number;
+  /** The control messages but for that one. */
+  readonly control: readonly ControlMessage[];
+}
+
+/** A control message as the kernel sees it. */
+export interface ControlMessage {
+  readonly level: number;
+  readonly type: number;
+  readonly data: Buffer;
+}
+
+/** Walks a control buffer as CMSG_FIRSTHDR and CMSG_NXTHDR do, cmsg(3). */
+export function controlMessages(buffer: Buffer): ControlMessage[] {
+  const messages: ControlMessage[] = [];
+  for (let at = 0; at + CMSGHDR_SIZE <= buffer.length; ) {
+    const length = Number(buffer.readBigUInt64LE(at));
+    if (length < CMSGHDR_SIZE || at + length > buffer.length) throw new Error(`cmsg_len is ${length} at byte ${at}`);
+    const [level, type] = [buffer.readInt32LE(at + CMSG_LEVEL), buffer.readInt32LE(at + CMSG_TYPE)];
+    messages.push({ level, type, data: buffer.subarray(at + CMSGHDR_SIZE, at + length) });
+    at += (length + 7) & ~7;
+  }
+  return messages;
 }
 
 /** The queued slots of a ring that lies in detached memory, whose pointers are plain offsets. */
 export function slotsOf(ring: MmsgRing): SlotView[] {
   ring.commit();
-  const { u8, u32 } = ring.arena;
+  return Array.from({ length: ring.slots }, (_, index) =>
+    slotAt(ring.arena, ((ring.headAt / MMSGHDR_SIZE + index) % ring.capacity) * MMSGHDR_SIZE),
+  );
+}
+
+/** The `mmsghdr` at byte `header` of detached memory. */
+export function slotAt({ u8, u32 }: Arena, header: number): SlotView {
   const word = (at: number): number => u32[at >>> 2]!;
   const bytes = (at: number, length: number): Buffer => Buffer.from(u8.subarray(at, at + length));
-  return Array.from({ length: ring.slots }, (_, index) => {
-    const header = ((ring.headAt / MMSGHDR_SIZE + index) % ring.capacity) * MMSGHDR_SIZE;
-    if (word(header + MSG_IOVLEN) !== 1) throw new Error(`slot ${index} has ${word(header + MSG_IOVLEN)} iovecs`);
-    const iovec = word(header + MSG_IOV);
-    const controlLength = word(header + MSG_CONTROLLEN);
-    return {
-      name: bytes(word(header + MSG_NAME), word(header + MSG_NAMELEN)),
-      payload: bytes(word(iovec + IOV_BASE), word(iovec + IOV_LEN)),
-      controlLength,
-      segmentSize: controlLength === 0 ? 0 : u8.readUInt16LE(word(header + MSG_CONTROL) + 16),
-    };
-  });
+  if (word(header + MSG_IOVLEN) !== 1) throw new Error(`the slot has ${word(header + MSG_IOVLEN)} iovecs`);
+  const iovec = word(header + MSG_IOV);
+  const controlLength = word(header + MSG_CONTROLLEN);
+  const messages = controlMessages(bytes(word(header + MSG_CONTROL), controlLength));
+  const isSegment = ({ level, type }: ControlMessage): boolean => level === SOL_UDP && type === UDP_SEGMENT;
+  return {
+    name: bytes(word(header + MSG_NAME), word(header + MSG_NAMELEN)),
+    payload: bytes(word(iovec + IOV_BASE), word(iovec + IOV_LEN)),
+    controlLength,
+    segmentSize: messages.find(isSegment)?.data.readUInt16LE() ?? 0,
+    control: messages.filter((message) => !isSegment(message)),
+  };
+}
+
+/** The traffic class byte that a slot carries. */
+export function tosOf({ control }: SlotView): number | undefined {
+  return control.find(({ level, type }) => level === IPPROTO_IP && type === IP_TOS)?.data.readInt32LE();
 }
 
 /** The datagrams that the kernel would make of a slot. */
