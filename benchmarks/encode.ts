@@ -1,20 +1,25 @@
 /**
- * The cost of encoding alone: datagrams into the ring and out again, without a system call.
- *
- * The shapes take turns, round after round. `Uint8Array.set` alone is the floor: what the copy of 64 bytes costs here.
+ * The cost of encoding alone: each shape in a process of its own, see `senders/encode.ts`. `Uint8Array.set` is the floor: what
+ * the copy of 64 bytes costs here.
  */
-import { AF_INET } from '../src/abi.ts';
+import { execFileSync } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
 import { median } from '../src/cli/bench/statistics.ts';
-import type { DatagramLike } from '../src/datagram.ts';
-import { DatagramReader } from '../src/datagram-reader.ts';
-import { allocateDetached } from '../src/libc.ts';
-import { MmsgRing, type RingLayout } from '../src/mmsg-ring.ts';
-import { PackingRing } from '../src/packing-ring.ts';
-import { endpoint } from '../src/sockaddr.ts';
 
-const DATAGRAMS = 500_000;
-const BATCH = 64;
-const ROUNDS = 21;
+const SHAPES = [
+  'Uint8Array.set of 64 B',
+  '64 B, Endpoint',
+  '64 B, address and port',
+  '64 B, Endpoint, GSO',
+  '64-character string',
+  '64-character string, GSO',
+  'fresh metric string',
+  'fresh metric string, GSO',
+  'fresh metric string, packed',
+] as const;
+
+/** What is encoded. */
+export type EncodedShape = (typeof SHAPES)[number];
 
 /** Nanoseconds of a datagram (of a line, where lines are packed). */
 export interface EncodeFigure {
@@ -24,63 +29,11 @@ export interface EncodeFigure {
 
 /** By the shape that is emitted. */
 export function measureEncoding(): Record<string, EncodeFigure> {
-  const rounds = new Map(Object.entries(shapes()).map(([name, run]) => [name, { run, nanoseconds: [] as number[] }]));
-  for (let round = 0; round < ROUNDS; round++) {
-    for (const { run, nanoseconds } of rounds.values()) {
-      const start = performance.now();
-      run(DATAGRAMS);
-      nanoseconds.push(((performance.now() - start) * 1e6) / DATAGRAMS);
-    }
-  }
+  const script = fileURLToPath(new URL('./senders/encode.js', import.meta.url));
   return Object.fromEntries(
-    [...rounds].map(([name, { nanoseconds }]) => [
-      name,
-      { median: median(nanoseconds), least: Math.min(...nanoseconds) },
-    ]),
+    SHAPES.map((shape) => {
+      const nanoseconds = JSON.parse(execFileSync(process.execPath, [script, shape], { encoding: 'utf8' })) as number[];
+      return [shape, { median: median(nanoseconds), least: Math.min(...nanoseconds) }];
+    }),
   );
-}
-
-function shapes(): Record<string, (count: number) => void> {
-  const payload = new Uint8Array(64).fill(120);
-  const text = 'x'.repeat(64);
-  const to = endpoint('127.0.0.1', 9);
-  const line = (n: number): DatagramLike => ({ payload: `app.requests.${100_000 + (n % 900_000)}:1|c|#env:prod`, to });
-  const copy = new Uint8Array(BATCH * 64);
-  return {
-    'Uint8Array.set of 64 B': (count) => {
-      for (let n = 0; n < count; n++) copy.set(payload, (n % BATCH) * 64);
-    },
-    '64 B, Endpoint': encoder(ringOf(1), () => ({ payload, to })),
-    '64 B, address and port': encoder(ringOf(1), () => ({ payload, address: '127.0.0.1', port: 9 })),
-    '64 B, Endpoint, GSO': encoder(ringOf(64), () => ({ payload, to })),
-    '64-character string': encoder(ringOf(1), () => ({ payload: text, to })),
-    '64-character string, GSO': encoder(ringOf(64), () => ({ payload: text, to })),
-    'fresh metric string': encoder(ringOf(1), line),
-    'fresh metric string, GSO': encoder(ringOf(64), line),
-    'fresh metric string, packed': encoder(packingRing(), line),
-  };
-}
-
-function layoutOf(maxSegments: number): RingLayout {
-  return { slots: 4096, maxBytes: 4 << 20, nameSize: 16, maxSegments, maxSegmentedBytes: 65_507 };
-}
-
-function ringOf(maxSegments: number): MmsgRing {
-  return new MmsgRing(layoutOf(maxSegments), allocateDetached);
-}
-
-function packingRing(): MmsgRing {
-  return new PackingRing(layoutOf(1), { maxBytes: 1432, separator: '\n', oversize: 'alone' }, allocateDetached);
-}
-
-function encoder(ring: MmsgRing, datagramOf: (n: number) => DatagramLike): (count: number) => void {
-  const reader = new DatagramReader(AF_INET, false);
-  return (count) => {
-    for (let n = 0; n < count; n++) {
-      reader.read(datagramOf(n));
-      ring.push(reader, n, 0);
-      if (ring.datagrams === BATCH) ring.release(BATCH);
-    }
-    ring.release(ring.datagrams);
-  };
 }

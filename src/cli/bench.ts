@@ -13,9 +13,8 @@ export interface BenchOptions {
   readonly json?: boolean;
 }
 
-/** With a warm-up of 0.6 s and the start of a process, a slice takes 1.2 to 1.4 s: twelve of them are 15 s. */
-const THOROUGH = { rounds: 2, seconds: 0.3 };
-const QUICK = { rounds: 1, seconds: 0.5 };
+/** With a warm-up of 1 s and the start of a process, a slice takes 1.8 s: eight of them are 15 s. */
+const SETTINGS = { rounds: 1, seconds: 0.5 };
 const LINE_BYTES = 40;
 
 const ours = operatorPeer('batches of 64');
@@ -45,7 +44,7 @@ export async function bench({ json }: BenchOptions): Promise<number> {
   for (const each of ENTRIES) {
     const seconds = (): string => `${((performance.now() - startedAt) / 1000).toFixed(0)} s`;
     const hide = showProgress(() => `${each.shape.name} · ${seconds()}`);
-    const { result, failures } = await measureEntry(each, 'count', each.peers, results.length === 0 ? THOROUGH : QUICK);
+    const { result, failures } = await measureEntry(each, 'count', each.peers, SETTINGS);
     hide();
     results.push(result);
     if (json !== true) process.stdout.write(`${results.length > 1 ? '' : `${machine}\n`}\n${tableOf(result)}\n`);

@@ -1,0 +1,71 @@
+/**
+ * The cost of encoding alone, of one shape: datagrams into the ring and out again, without a system call. Prints the
+ * nanoseconds of its rounds. A process for each shape, as in a program that sends one: the compiler would see all of them else.
+ */
+import { AF_INET } from '../../src/abi.ts';
+import type { DatagramLike } from '../../src/datagram.ts';
+import { DatagramReader } from '../../src/datagram-reader.ts';
+import { allocateDetached } from '../../src/libc.ts';
+import { MmsgRing, type RingLayout } from '../../src/mmsg-ring.ts';
+import { PackingRing } from '../../src/packing-ring.ts';
+import { endpoint } from '../../src/sockaddr.ts';
+import type { EncodedShape } from '../encode.ts';
+
+const DATAGRAMS = 500_000;
+const BATCH = 64;
+const ROUNDS = 21;
+
+type Run = (count: number) => void;
+
+function shapes(): Record<EncodedShape, Run> {
+  const payload = new Uint8Array(64).fill(120);
+  const text = 'x'.repeat(64);
+  const to = endpoint('127.0.0.1', 9);
+  const line = (n: number): DatagramLike => ({ payload: `app.requests.${100_000 + (n % 900_000)}:1|c|#env:prod`, to });
+  const copy = new Uint8Array(BATCH * 64);
+  return {
+    'Uint8Array.set of 64 B': (count) => {
+      for (let n = 0; n < count; n++) copy.set(payload, (n % BATCH) * 64);
+    },
+    '64 B, Endpoint': encoder(ringOf(1), () => ({ payload, to })),
+    '64 B, address and port': encoder(ringOf(1), () => ({ payload, address: '127.0.0.1', port: 9 })),
+    '64 B, Endpoint, GSO': encoder(ringOf(64), () => ({ payload, to })),
+    '64-character string': encoder(ringOf(1), () => ({ payload: text, to })),
+    '64-character string, GSO': encoder(ringOf(64), () => ({ payload: text, to })),
+    'fresh metric string': encoder(ringOf(1), line),
+    'fresh metric string, GSO': encoder(ringOf(64), line),
+    'fresh metric string, packed': encoder(packingRing(), line),
+  };
+}
+
+function layoutOf(maxSegments: number): RingLayout {
+  return { slots: 4096, maxBytes: 4 << 20, nameSize: 16, maxSegments, maxSegmentedBytes: 65_507 };
+}
+
+function ringOf(maxSegments: number): MmsgRing {
+  return new MmsgRing(layoutOf(maxSegments), allocateDetached);
+}
+
+function packingRing(): MmsgRing {
+  return new PackingRing(layoutOf(1), { maxBytes: 1432, separator: '\n', oversize: 'alone' }, allocateDetached);
+}
+
+function encoder(ring: MmsgRing, datagramOf: (n: number) => DatagramLike): Run {
+  const reader = new DatagramReader(AF_INET, false);
+  return (count) => {
+    for (let n = 0; n < count; n++) {
+      reader.read(datagramOf(n));
+      ring.push(reader, n, 0);
+      if (ring.datagrams === BATCH) ring.release(BATCH);
+    }
+    ring.release(ring.datagrams);
+  };
+}
+
+const run = shapes()[process.argv[2] as EncodedShape];
+const nanoseconds = Array.from({ length: ROUNDS }, () => {
+  const start = performance.now();
+  run(DATAGRAMS);
+  return ((performance.now() - start) * 1e6) / DATAGRAMS;
+});
+process.stdout.write(JSON.stringify(nanoseconds));
