@@ -12,6 +12,7 @@ import type { Arena } from './libc.ts';
 import { MmsgRing, type RingLayout } from './mmsg-ring.ts';
 import { nameSizeOf } from './mmsg-table.ts';
 import { PackingRing } from './packing-ring.ts';
+import { SegmentingRing } from './segmenting-ring.ts';
 
 export class Lanes {
   readonly all: readonly Lane[];
@@ -129,5 +130,6 @@ function newRing(
   allocate: (bytes: number) => Arena,
 ): MmsgRing {
   if (pack !== undefined) return new PackingRing(layout, pack, allocate);
-  return conflateBy === undefined ? new MmsgRing(layout, allocate) : new ConflatingRing(layout, allocate);
+  if (conflateBy !== undefined) return new ConflatingRing(layout, allocate);
+  return layout.maxSegments > 1 ? new SegmentingRing(layout, allocate) : new MmsgRing(layout, allocate);
 }

@@ -73,7 +73,8 @@ export class PackingRing extends MmsgRing {
     super.commit();
   }
 
-  protected override onSealed(): void {
+  protected override seal(): void {
+    super.seal();
     this.#room = -1;
   }
 
@@ -111,14 +112,22 @@ export class PackingRing extends MmsgRing {
     const at = this.tailAt;
     this.arena.u8.set(this.#separatorBytes, at);
     this.write(reader, at + this.#separatorBytes.length);
-    this.extendTail(bytes);
+    this.#extend(bytes);
     this.#room -= bytes;
     return true;
   }
 
+  /** So many bytes were written behind the open datagram. */
+  #extend(bytes: number): void {
+    const slot = this.tailSlot;
+    this.table.extend(slot, bytes);
+    this.extendTail(bytes);
+    this.largest = Math.max(this.largest, this.table.lengthOf(slot));
+  }
+
   /** The datagram that was just pushed may be appended to. */
   #open(reader: DatagramReader): void {
-    this.#room = reader.isShared ? -1 : this.#maxBytes - this.tailLength;
+    this.#room = reader.isShared ? -1 : this.#maxBytes - this.table.lengthOf(this.tailSlot);
     this.#sockaddr = reader.sockaddr;
     this.#port = reader.port;
     this.#control = reader.control;
@@ -134,7 +143,7 @@ export class PackingRing extends MmsgRing {
     this.bytes -= bytes * MAX_UTF8;
     if (bytes * MAX_UTF8 <= this.tailRoom) {
       const joined = this.#separator + texts.join(this.#separator);
-      if (this.arena.u8.write(joined, this.tailAt, bytes * MAX_UTF8, 'utf8') === bytes) return this.extendTail(bytes);
+      if (this.arena.u8.write(joined, this.tailAt, bytes * MAX_UTF8, 'utf8') === bytes) return this.#extend(bytes);
     }
     this.#room += bytes;
     this.#writeSingly(texts);

@@ -10,7 +10,7 @@ const LEVELS: readonly (readonly RegExp[])[] = [
   [/^src\/(datagram|errors|errno|abi|clock)\.ts$/],
   [/^src\/(sockaddr|zone|multicast|cmsg|libc|writable-poller|datagram-reader|batch-options|gso|pace)\.ts$/],
   [
-    /^src\/(mmsg-ring|mmsg-table|packing-ring|conflating-ring)\.ts$/,
+    /^src\/(mmsg-(ring|table)|(segmenting|packing|conflating)-ring)\.ts$/,
     /^src\/(datagram-socket|configurable-socket|sendmmsg-call|transport|dgram-transport)\.ts$/,
     /^src\/socket-(controls|options)\.ts$/,
   ],

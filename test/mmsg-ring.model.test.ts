@@ -7,8 +7,9 @@ import type { Datagram } from '../src/datagram.ts';
 import { DatagramReader } from '../src/datagram-reader.ts';
 import { SendmmsgError } from '../src/errors.ts';
 import { allocateDetached } from '../src/libc.ts';
-import { MmsgRing } from '../src/mmsg-ring.ts';
+import type { MmsgRing } from '../src/mmsg-ring.ts';
 import { nameSizeOf } from '../src/mmsg-table.ts';
+import { SegmentingRing } from '../src/segmenting-ring.ts';
 import { sockaddrBytes, sockaddrOfAddress, sockaddrOfPath } from '../src/sockaddr.ts';
 import { type ControlMessage, controlMessages, datagramsOf, slotsOf } from './support/lower.ts';
 
@@ -108,7 +109,7 @@ describe.each(Object.entries(SOCKETS))('the ring of %s socket', (_name, { family
   it('holds what an array holds, in order, byte for byte, to the right destinations, with the right control', () => {
     fc.assert(
       fc.property(layout, fc.array(operation, { maxLength: 120 }), (layout, operations) => {
-        const ring = new MmsgRing({ ...layout, nameSize: nameSizeOf(family, isConnected) }, allocateDetached);
+        const ring = new SegmentingRing({ ...layout, nameSize: nameSizeOf(family, isConnected) }, allocateDetached);
         const reader = new DatagramReader(family, isConnected);
         let model: Queued[] = [];
         let [sequence, now, epoch] = [0, 0, 0];

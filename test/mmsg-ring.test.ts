@@ -14,8 +14,9 @@ import {
 import type { Datagram, DatagramLike } from '../src/datagram.ts';
 import { DatagramReader } from '../src/datagram-reader.ts';
 import { allocateDetached } from '../src/libc.ts';
-import { MmsgRing, type RingLayout } from '../src/mmsg-ring.ts';
+import type { RingLayout } from '../src/mmsg-ring.ts';
 import { nameSizeOf } from '../src/mmsg-table.ts';
+import { SegmentingRing } from '../src/segmenting-ring.ts';
 import { describeName, endpoint } from '../src/sockaddr.ts';
 import { datagramsOf, refusal, slotAt, slotsOf, tosOf } from './support/lower.ts';
 
@@ -31,7 +32,7 @@ const A = { address: '127.0.0.1', port: 1 };
 const B = { address: '127.0.0.2', port: 2 };
 
 /** A ring, and a push that reads the datagram first and numbers it. */
-class Ring extends MmsgRing {
+class Ring extends SegmentingRing {
   readonly reader: DatagramReader;
   sequence = 0;
 

@@ -8,6 +8,7 @@ import { DatagramReader } from '../../src/datagram-reader.ts';
 import { allocateDetached } from '../../src/libc.ts';
 import { MmsgRing, type RingLayout } from '../../src/mmsg-ring.ts';
 import { PackingRing } from '../../src/packing-ring.ts';
+import { SegmentingRing } from '../../src/segmenting-ring.ts';
 import { endpoint } from '../../src/sockaddr.ts';
 import type { EncodedShape } from '../encode.ts';
 
@@ -43,7 +44,8 @@ function layoutOf(maxSegments: number): RingLayout {
 }
 
 function ringOf(maxSegments: number): MmsgRing {
-  return new MmsgRing(layoutOf(maxSegments), allocateDetached);
+  const layout = layoutOf(maxSegments);
+  return maxSegments > 1 ? new SegmentingRing(layout, allocateDetached) : new MmsgRing(layout, allocateDetached);
 }
 
 function packingRing(): MmsgRing {
