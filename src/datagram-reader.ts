@@ -10,18 +10,13 @@ import { type Control, controlOf } from './cmsg.ts';
 import { type Datagram, type DatagramLike, Endpoint, type RejectedDatagram, type Sockaddr } from './datagram.ts';
 import { EAFNOSUPPORT, EDESTADDRREQ } from './errno.ts';
 import { argumentTypeError, argumentValueError, SendmmsgError, systemError, unavailableError } from './errors.ts';
+import { bytesOf, copyOf, NO_BYTES, ofTypedArray, snapshotList } from './payload.ts';
 import { checkedPort, describeName, sockaddrBytes, sockaddrOfAddress, sockaddrOfPath } from './sockaddr.ts';
 
-const { isDataView, isUint8Array } = types;
+const { isUint8Array } = types;
 const { isView } = ArrayBuffer;
-// The engine's own getters: a view's own property named byteLength must not decide what memory is sent.
-const TYPED_ARRAY = Object.getPrototypeOf(Uint8Array.prototype) as Uint8Array;
-const ofTypedArray = extentGetters(TYPED_ARRAY);
-const ofDataView = extentGetters(DataView.prototype);
-const byteLengthGetter = ofTypedArray.byteLength;
-const elementAt = TYPED_ARRAY.at;
+const { byteLength: byteLengthGetter } = ofTypedArray;
 
-const NO_BYTES = new Uint8Array(0);
 const NO_PARTS: readonly (string | Uint8Array)[] = [];
 
 /** What kind of payload the snapshot holds. */
@@ -298,54 +293,3 @@ export class DatagramReader {
 }
 
 const PAYLOAD_TYPES = 'a string, a Buffer, TypedArray or DataView, or a list of these';
-
-/** The elements as strings and fresh views; a list inside a list is refused. */
-function snapshotList(list: readonly unknown[]): (string | Uint8Array)[] {
-  const parts: (string | Uint8Array)[] = [];
-  for (let index = 0; index < list.length; index++) {
-    const part = list[index];
-    if (typeof part === 'string') parts.push(part);
-    else if (ArrayBuffer.isView(part)) parts.push(bytesOf(part));
-    else throw argumentTypeError(`payload[${index}]`, 'a string, or a Buffer, TypedArray or DataView', part);
-  }
-  return parts;
-}
-
-/** A view's bytes; runs no user code. Throws for a detached buffer, or one that shrank away from under its view. */
-function bytesOf(view: ArrayBufferView): Uint8Array {
-  const { buffer, byteOffset, byteLength } = isDataView(view) ? ofDataView : ofTypedArray;
-  try {
-    const length = byteLength.call(view);
-    // A DataView has thrown by now; a typed array whose bytes are gone says that it is empty, but has no elements.
-    if (length === 0 && !isDataView(view)) elementAt.call(view as Uint8Array, 0);
-    return new Uint8Array(buffer.call(view), byteOffset.call(view), length);
-  } catch (cause) {
-    throw new SendmmsgError('The payload views a detached or shrunk buffer', { code: 'ERR_INVALID_ARG_VALUE', cause });
-  }
-}
-
-interface ExtentGetters {
-  readonly buffer: (this: ArrayBufferView) => ArrayBufferLike;
-  readonly byteOffset: (this: ArrayBufferView) => number;
-  readonly byteLength: (this: ArrayBufferView) => number;
-}
-
-function extentGetters(prototype: object): ExtentGetters {
-  const getter = (name: string): unknown => Object.getOwnPropertyDescriptor(prototype, name)!.get;
-  return {
-    buffer: getter('buffer'),
-    byteOffset: getter('byteOffset'),
-    byteLength: getter('byteLength'),
-  } as ExtentGetters;
-}
-
-function copyOf(payload: unknown): Uint8Array {
-  if (typeof payload === 'string') return new Uint8Array(Buffer.from(payload));
-  try {
-    if (ArrayBuffer.isView(payload)) return bytesOf(payload).slice();
-    if (Array.isArray(payload)) return new Uint8Array(Buffer.concat(payload.map((part) => copyOf(part))));
-  } catch {
-    // A detached buffer has no bytes to tell.
-  }
-  return NO_BYTES.slice();
-}

@@ -7,6 +7,7 @@
  */
 import { MSG_CONFIRM, MSG_DONTROUTE } from './abi.ts';
 import type { ResolvedBatchOptions } from './batch-options.ts';
+import { callOut, type PromiseWithResolvers, withResolvers } from './call-out.ts';
 import { type Clock, type Disarm, schedulerClock } from './clock.ts';
 import type { BatchReport } from './datagram.ts';
 import { type DropReason, SenderCounters } from './diagnostics.ts';
@@ -392,33 +393,5 @@ export class LaneDriver {
     if (this.#closed === null) return;
     if (this.failure === null) this.#closed.resolve();
     else this.#closed.reject(this.failure.error);
-  }
-}
-
-interface PromiseWithResolvers {
-  readonly promise: Promise<void>;
-  readonly resolve: () => void;
-  readonly reject: (error: unknown) => void;
-}
-
-/** `Promise.withResolvers`, which Node 20 has not. */
-function withResolvers(): PromiseWithResolvers {
-  let resolve!: () => void;
-  let reject!: (error: unknown) => void;
-  const promise = new Promise<void>((yes, no) => {
-    resolve = yes;
-    reject = no;
-  });
-  return { promise, resolve, reject };
-}
-
-/** Calls the observer. What it throws is thrown outside, as RxJS does it: no flush and no end may stop half-way. */
-function callOut(call: () => void): void {
-  try {
-    call();
-  } catch (error) {
-    process.nextTick(() => {
-      throw error;
-    });
   }
 }
