@@ -73,6 +73,7 @@ export const ROSTER: readonly Entry[] = [
       batchSenderPeer('broadcast()', {}, true),
       batchSenderPeer('broadcast(), offload', offload, true),
       batchSenderPeer('broadcast(), offload, 2 lanes', { ...offload, lanes: 2 }, true),
+      batchSenderPeer('broadcast(), offload, 4 lanes', { ...offload, lanes: 4 }, true),
       dgramPeer('unconnected'),
       udxPeer(),
       bunPeer('unconnected'),

@@ -14,7 +14,7 @@ const peers = addressesOf(workload).map((address) => endpoint(address, workload.
 const payload = new Uint8Array(workload.bytes).fill(120);
 const socket = path === undefined ? DatagramSocket.open() : DatagramSocket.open({ type: 'unix', connect: { path } });
 const { length } = peers;
-const TICKS_QUEUED = 8;
+const TICKS_QUEUED = 16;
 
 /** Prepared, where the payload is always the same. */
 const datagrams = peers.map((to): Datagram => ({ payload, to }));
