@@ -13,7 +13,7 @@ export interface BenchOptions {
   readonly json?: boolean;
 }
 
-/** With a warm-up of 1 s and the start of a process, a slice takes 1.8 s: eight of them are 15 s. */
+/** With a warm-up of 1 s and the start of a process, a slice takes 2 s: eight of them are 16 s. */
 const SETTINGS = { rounds: 1, seconds: 0.5 };
 const LINE_BYTES = 40;
 
