@@ -10,7 +10,7 @@ import { type Control, controlOf } from './cmsg.ts';
 import { type Datagram, type DatagramLike, Endpoint, type RejectedDatagram, type Sockaddr } from './datagram.ts';
 import { EAFNOSUPPORT, EDESTADDRREQ } from './errno.ts';
 import { argumentTypeError, argumentValueError, SendmmsgError, systemError, unavailableError } from './errors.ts';
-import { bytesOf, copyOf, NO_BYTES, ofTypedArray, snapshotList } from './payload.ts';
+import { bytesOf, copyOf, MAX_UTF8, NO_BYTES, ofTypedArray, snapshotList } from './payload.ts';
 import { checkedPort, describeName, sockaddrBytes, sockaddrOfAddress, sockaddrOfPath } from './sockaddr.ts';
 
 const { isUint8Array } = types;
@@ -98,7 +98,7 @@ export class DatagramReader {
       if (typeof payload === 'string') {
         this.kind = TEXT;
         this.text = payload;
-        this.byteLength = payload.length * 3;
+        this.byteLength = payload.length * MAX_UTF8;
         return;
       }
       if (isUint8Array(payload)) return this.#readBytes(payload);
@@ -265,7 +265,7 @@ export class DatagramReader {
     if (typeof payload === 'string') {
       this.kind = TEXT;
       this.text = payload;
-      this.byteLength = payload.length * 3;
+      this.byteLength = payload.length * MAX_UTF8;
     } else if (isUint8Array(payload)) {
       this.#readBytes(payload);
     } else if (ArrayBuffer.isView(payload)) {

@@ -37,10 +37,8 @@ export interface RingLayout {
   readonly latch?: GsoLatch;
 }
 
-/** Room at the slab's end that a datagram may not fit into when the ring wraps: none is lost to that below the limit. */
-const WRAP_SLACK = 256 * 1024;
-/** Most UTF-8 bytes of one UTF-16 code unit. */
-export const MAX_UTF8 = 3;
+/** Room at the slab's end that a datagram may not fit into when the ring wraps: up to this size none is lost to that. */
+export const WRAP_SLACK: number = 256 * 1024;
 /** Strings that are written one by one after a rope that was not ASCII, before the next is tried. */
 export const STRINGS_AFTER_MISS = 1024;
 

@@ -10,15 +10,14 @@ import { type BatchObserver, BatchSender } from './batch-sender.ts';
 import type { DatagramLike } from './datagram.ts';
 import { DatagramSocket } from './datagram-socket.ts';
 import { argumentTypeError } from './errors.ts';
+import { WRAP_SLACK } from './mmsg-ring.ts';
+import { MAX_UTF8 } from './payload.ts';
 
 /** A socket that stays open, or a factory whose socket is closed with what sends through it. */
 export type SocketSource = DatagramSocket | (() => DatagramSocket);
 
 /** Datagrams after which the event loop has its turn, though the source never waits: timers, signals, other sockets. */
 const DATAGRAMS_PER_TURN = 1024;
-
-/** A larger one may find no room in a row where the ring wraps, though its bytes are free: it goes into an empty queue. */
-const MAX_WRAPPED_BYTES = 256 * 1024;
 
 /** Throws SendmmsgError for what is neither a socket nor a function. */
 export function checkSocketSource(socket: unknown): void {
@@ -71,7 +70,8 @@ export class Outlet {
    */
   send(datagram: DatagramLike): Promise<void> | undefined {
     const bound = sizeBound(datagram);
-    const bytes = bound > MAX_WRAPPED_BYTES ? this.#maxBytes : Math.min(bound, this.#maxBytes);
+    // A larger one may find no room in a row where the ring wraps, though its bytes are free: it goes into an empty queue.
+    const bytes = bound > WRAP_SLACK ? this.#maxBytes : Math.min(bound, this.#maxBytes);
     if (bytes > this.#freeBytes && !this.#hasRoomFor(bytes)) return this.#sendWhenItFits(datagram, bytes);
     return this.#sendNow(datagram, bytes);
   }
@@ -124,7 +124,7 @@ function sizeBound(datagram: unknown): number {
     const parts: readonly unknown[] = Array.isArray(payload) ? payload : [payload];
     let bytes = 0;
     for (const part of parts) {
-      if (typeof part === 'string') bytes += part.length * 3;
+      if (typeof part === 'string') bytes += part.length * MAX_UTF8;
       else if (ArrayBuffer.isView(part)) bytes += part.byteLength;
     }
     return bytes >= 0 ? bytes : 0; // a view may have a byteLength of its own making

@@ -13,7 +13,8 @@ import { DatagramReader, TEXT } from './datagram-reader.ts';
 import { EMSGSIZE } from './errno.ts';
 import { SendmmsgError } from './errors.ts';
 import type { Arena } from './libc.ts';
-import { MAX_UTF8, MmsgRing, type RingLayout, STRINGS_AFTER_MISS } from './mmsg-ring.ts';
+import { MmsgRing, type RingLayout, STRINGS_AFTER_MISS } from './mmsg-ring.ts';
+import { MAX_UTF8 } from './payload.ts';
 
 /** Datagrams that one of `maxBytes` characters may take when each is three bytes: two neighbours always exceed `maxBytes`. */
 const MOST_DATAGRAMS = 2 * MAX_UTF8 + 1;

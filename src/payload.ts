@@ -11,6 +11,9 @@ export const ofTypedArray: ExtentGetters = extentGetters(TYPED_ARRAY);
 const ofDataView = extentGetters(DataView.prototype);
 const elementAt = TYPED_ARRAY.at;
 
+/** Most UTF-8 bytes of one UTF-16 code unit. */
+export const MAX_UTF8 = 3;
+
 export const NO_BYTES: Uint8Array = new Uint8Array(0);
 
 /** The elements as strings and fresh views; a list inside a list is refused. */

@@ -12,7 +12,8 @@ import type { Sockaddr } from './datagram.ts';
 import { BYTES, DatagramReader, TEXT } from './datagram-reader.ts';
 import type { GsoLatch } from './gso.ts';
 import type { Arena } from './libc.ts';
-import { MAX_UTF8, MmsgRing, type RingLayout, STRINGS_AFTER_MISS } from './mmsg-ring.ts';
+import { MmsgRing, type RingLayout, STRINGS_AFTER_MISS } from './mmsg-ring.ts';
+import { MAX_UTF8 } from './payload.ts';
 
 export class SegmentingRing extends MmsgRing {
   // The last slot while it may be appended to: its segment size, segments so far and at most, bytes that still fit (-1:

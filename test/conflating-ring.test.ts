@@ -6,11 +6,10 @@ import { describe, expect, it } from 'vitest';
 import { AF_INET, SOCKADDR_IN_SIZE } from '../src/abi.ts';
 import { ConflatingRing } from '../src/conflating-ring.ts';
 import { DatagramReader } from '../src/datagram-reader.ts';
-import { SendmmsgError } from '../src/errors.ts';
 import { endpoint } from '../src/index.ts';
 import { allocateDetached } from '../src/libc.ts';
 import { sockaddrBytes, sockaddrOfAddress } from '../src/sockaddr.ts';
-import { slotsOf, tosOf } from './support/lower.ts';
+import { attempt, slotsOf, tosOf } from './support/lower.ts';
 
 const payload = fc.oneof(
   fc.integer({ min: 0, max: 20 }).map((length) => Buffer.alloc(length, length)),
@@ -145,12 +144,3 @@ describe('a conflating ring', () => {
     expect(kept.filter((key) => key.deref() !== undefined).length).toBeLessThan(20);
   });
 });
-
-function attempt(push: () => boolean): boolean | string {
-  try {
-    return push();
-  } catch (error) {
-    if (error instanceof SendmmsgError) return error.code;
-    throw error;
-  }
-}

@@ -7,7 +7,7 @@ import type { DatagramSocket } from '../src/datagram-socket.ts';
 import { numbered, numbersOf, range } from './support/datagrams.ts';
 import { keeper } from './support/keep.ts';
 import { NEVER, PullSource, quiet, upTo } from './support/pull-source.ts';
-import { Receiver } from './support/receiver.ts';
+import { blocked, Receiver } from './support/receiver.ts';
 
 const keep = keeper();
 let socket: DatagramSocket;
@@ -18,12 +18,6 @@ beforeEach(() => {
   keep(receiver);
 });
 
-/** A receiver that reads nothing until told to, and a socket connected to it: the kernel takes some 11 datagrams. */
-function blocked(): { receiver: Receiver; socket: DatagramSocket } {
-  const receiver = keep(Receiver.unix());
-  return { receiver, socket: keep(receiver.connected()) };
-}
-
 describe('backpressure', () => {
   it.each([
     ['by count', { highWaterMark: 20 }, 12, 20],
@@ -31,7 +25,7 @@ describe('backpressure', () => {
   ])(
     '%s: the source is not pulled while the queue is full, and again when there is room',
     async (_how, options, size, room) => {
-      const { receiver, socket } = blocked();
+      const { receiver, socket } = blocked(keep);
       const source = new PullSource((index) => (index < 500 ? numbered(index, size) : null));
       const output = toArray(sendmmsg(socket, { batchSize: 8, ...options })(source));
       await quiet();
@@ -52,7 +46,7 @@ describe('backpressure', () => {
   const growing = (index: number): string | null => (index < 120 ? numbered(index, index < 80 ? 12 : 400) : null);
 
   it('datagrams that grow push nothing out of a queue that is full by bytes', async () => {
-    const { receiver, socket } = blocked();
+    const { receiver, socket } = blocked(keep);
     const output = toArray(sendmmsg(socket, { highWaterMarkBytes: 1000 })(new PullSource(growing)));
     const arrived = await receiver.receive(Number.POSITIVE_INFINITY, 1, output);
     expect(numbersOf(arrived)).toEqual(range(120));
@@ -69,7 +63,7 @@ describe('backpressure', () => {
   });
 
   it('a datagram whose size cannot be told confuses no one', async () => {
-    const { receiver, socket } = blocked();
+    const { receiver, socket } = blocked(keep);
     const odd = [
       Object.defineProperty(Buffer.from('0:aaaaaaaaaa'), 'byteLength', { value: Number.NaN }),
       Object.defineProperty(Buffer.from('1:bbbbbbbbbb'), 'byteLength', { value: -1e9 }),
@@ -96,7 +90,7 @@ describe('backpressure', () => {
   });
 
   it('whatever the source: at most the high-water mark is between it and the reader', async () => {
-    const { receiver, socket } = blocked();
+    const { receiver, socket } = blocked(keep);
     const source = new PullSource(upTo(5000));
     const output = toArray(sendmmsg(socket, { highWaterMark: 64 })(source));
     let arrived = 0;
@@ -117,7 +111,7 @@ describe('backpressure', () => {
   });
 
   it('between two pulls of the output only what is queued goes on, and the reports that wait are few', async () => {
-    const { receiver, socket } = blocked();
+    const { receiver, socket } = blocked(keep);
     const source = new PullSource();
     const iterator = sendmmsg(socket, { batchSize: 4, highWaterMark: 32 })(source)[Symbol.asyncIterator]();
     expect((await iterator.next()).done).toBe(false);
@@ -134,7 +128,7 @@ describe('backpressure', () => {
   });
 
   it('a consumer that reads no report but the first has no more waiting than were queued', async () => {
-    const { receiver, socket } = blocked();
+    const { receiver, socket } = blocked(keep);
     const source = new PullSource(async (index) => {
       if (index === 40) await NEVER;
       return numbered(index);

@@ -11,7 +11,7 @@ import type { DatagramSocket } from '../src/datagram-socket.ts';
 import { numbered } from './support/datagrams.ts';
 import { keeper } from './support/keep.ts';
 import { held, NEVER, PullSource, quiet, upTo } from './support/pull-source.ts';
-import { Receiver } from './support/receiver.ts';
+import { blocked, Receiver } from './support/receiver.ts';
 
 const keep = keeper();
 let socket: DatagramSocket;
@@ -21,12 +21,6 @@ beforeEach(() => {
   keep(socket);
   keep(receiver);
 });
-
-/** A receiver that reads nothing until told to, and a socket connected to it: the kernel takes some 11 datagrams. */
-function blocked(): { receiver: Receiver; socket: DatagramSocket } {
-  const receiver = keep(Receiver.unix());
-  return { receiver, socket: keep(receiver.connected()) };
-}
 
 describe('an early end', () => {
   it.each([
@@ -72,7 +66,7 @@ describe('an early end', () => {
       },
     ],
   ])('by %s: return() of the source once, its socket closed, nothing more sent', async (_how, end) => {
-    const { receiver } = blocked();
+    const { receiver } = blocked(keep);
     const made: DatagramSocket[] = [];
     const factory = (): DatagramSocket => {
       made.push(keep(receiver.connected()));
@@ -151,7 +145,7 @@ describe('an early end', () => {
   });
 
   it('while the sender waits for room: silence, and no more pulls', async () => {
-    const { receiver, socket } = blocked();
+    const { receiver, socket } = blocked(keep);
     const source = new PullSource();
     const iterator = sendmmsg(socket, { batchSize: 8, highWaterMark: 8 })(source)[Symbol.asyncIterator]();
     await iterator.next();
@@ -189,7 +183,7 @@ describe('an abort', () => {
   });
 
   it('rejects who waits, once, returns the source once, sends nothing more', async () => {
-    const { receiver, socket } = blocked();
+    const { receiver, socket } = blocked(keep);
     const source = new PullSource();
     const controller = new AbortController();
     const iterator = abortable(source, controller, { highWaterMark: 30 }, socket);
@@ -249,7 +243,7 @@ describe('an abort', () => {
 describe('a socket', () => {
   it('that fails: the error, with the source returned once, though it is busy', async () => {
     const source = new PullSource((index) => (index < 100 ? numbered(index) : NEVER));
-    const { socket } = blocked();
+    const { socket } = blocked(keep);
     const iterator = sendmmsg(socket)(source)[Symbol.asyncIterator]();
     const told: unknown[] = [];
     for (;;) {

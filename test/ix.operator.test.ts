@@ -10,7 +10,7 @@ import type { DatagramSocket } from '../src/datagram-socket.ts';
 import { numbered, numberedList, numbersOf, range } from './support/datagrams.ts';
 import { keeper } from './support/keep.ts';
 import { NEVER, PullSource, quiet, upTo } from './support/pull-source.ts';
-import { Receiver } from './support/receiver.ts';
+import { blocked, Receiver } from './support/receiver.ts';
 
 const keep = keeper();
 let socket: DatagramSocket;
@@ -20,12 +20,6 @@ beforeEach(() => {
   keep(socket);
   keep(receiver);
 });
-
-/** A receiver that reads nothing until told to, and a socket connected to it: the kernel takes some 11 datagrams. */
-function blocked(): { receiver: Receiver; socket: DatagramSocket } {
-  const receiver = keep(Receiver.unix());
-  return { receiver, socket: keep(receiver.connected()) };
-}
 
 describe('as an Ix operator', () => {
   it('is used in pipe(), and gives an AsyncIterableX that pipes on', async () => {
@@ -124,7 +118,7 @@ describe('a source', () => {
   });
 
   it('that throws while the kernel is full: what did not go is dropped and told, then the error', async () => {
-    const { receiver, socket } = blocked();
+    const { receiver, socket } = blocked(keep);
     const source = new PullSource((index) => {
       if (index === 40) throw new Error('why');
       return numbered(index);
@@ -140,7 +134,7 @@ describe('a source', () => {
   });
 
   it('that throws while nobody waits: the reports first, then the error', async () => {
-    const { receiver, socket } = blocked();
+    const { receiver, socket } = blocked(keep);
     let fail!: (error: Error) => void;
     const failure = new Promise<never>((_resolve, reject) => {
       fail = reject;
@@ -168,7 +162,7 @@ describe('a source', () => {
     };
     const made: DatagramSocket[] = [];
     const factory = (): DatagramSocket => {
-      made.push(blocked().socket);
+      made.push(blocked(keep).socket);
       return made[0]!;
     };
     await expect(toArray(sendmmsg(factory)(throws))).rejects.toThrow('no iterator');
@@ -251,7 +245,7 @@ describe('re-entrance', () => {
       const output = sendmmsg(
         () => {
           end('factory');
-          made.push(blocked().socket);
+          made.push(blocked(keep).socket);
           return made[0]!;
         },
         { flushAfterMs: 60_000 },

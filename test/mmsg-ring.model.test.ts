@@ -5,13 +5,12 @@ import { AF_INET, AF_INET6, AF_UNIX } from '../src/abi.ts';
 import { controlOf } from '../src/cmsg.ts';
 import type { Datagram } from '../src/datagram.ts';
 import { DatagramReader } from '../src/datagram-reader.ts';
-import { SendmmsgError } from '../src/errors.ts';
 import { allocateDetached } from '../src/libc.ts';
 import type { MmsgRing } from '../src/mmsg-ring.ts';
 import { nameSizeOf } from '../src/mmsg-table.ts';
 import { SegmentingRing } from '../src/segmenting-ring.ts';
 import { sockaddrBytes, sockaddrOfAddress, sockaddrOfPath } from '../src/sockaddr.ts';
-import { type ControlMessage, controlMessages, datagramsOf, slotsOf } from './support/lower.ts';
+import { attempt, type ControlMessage, controlMessages, datagramsOf, slotsOf } from './support/lower.ts';
 
 /** A datagram as the model holds it. */
 interface Queued {
@@ -169,15 +168,6 @@ describe.each(Object.entries(SOCKETS))('the ring of %s socket', (_name, { family
 
 function picture(ring: MmsgRing): unknown {
   return { slots: slotsOf(ring), datagrams: ring.datagrams, bytes: ring.bytes };
-}
-
-function attempt(push: () => boolean): boolean | string {
-  try {
-    return push();
-  } catch (error) {
-    if (error instanceof SendmmsgError) return error.code;
-    throw error;
-  }
 }
 
 /** Holds the ring to the model: counts, then slot by slot as the kernel would read them. */

@@ -4,10 +4,9 @@ import { describe, expect, it } from 'vitest';
 import { AF_INET, SOCKADDR_IN_SIZE } from '../src/abi.ts';
 import type { Payload } from '../src/datagram.ts';
 import { DatagramReader } from '../src/datagram-reader.ts';
-import { SendmmsgError } from '../src/errors.ts';
 import { allocateDetached } from '../src/libc.ts';
 import { PackingRing } from '../src/packing-ring.ts';
-import { slotsOf, tosOf } from './support/lower.ts';
+import { attempt, slotsOf, tosOf } from './support/lower.ts';
 
 interface Packed {
   readonly port: number;
@@ -188,12 +187,3 @@ describe('a packing ring', () => {
     );
   });
 });
-
-function attempt(push: () => boolean): boolean | string {
-  try {
-    return push();
-  } catch (error) {
-    if (error instanceof SendmmsgError) return error.code;
-    throw error;
-  }
-}

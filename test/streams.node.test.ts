@@ -10,26 +10,14 @@ import { createDatagramWritable, type DatagramWritable } from '../src/streams.ts
 import { expectConservation, numbered, numberedList, numbersOf, range } from './support/datagrams.ts';
 import { keeper } from './support/keep.ts';
 import { numbers, quiet, readSlowly } from './support/pull-source.ts';
-import { Receiver } from './support/receiver.ts';
+import { blocked, factory, Receiver } from './support/receiver.ts';
 
 const keep = keeper();
-/** A receiver that reads nothing until told to: the kernel takes some 11 datagrams. */
 let receiver: Receiver;
 let socket: DatagramSocket;
 beforeEach(() => {
-  receiver = keep(Receiver.unix());
-  socket = keep(receiver.connected());
+  ({ receiver, socket } = blocked(keep));
 });
-
-/** A factory that remembers what it made. */
-function factory(): { make: () => DatagramSocket; made: DatagramSocket[] } {
-  const made: DatagramSocket[] = [];
-  const make = (): DatagramSocket => {
-    made.push(keep(receiver.connected()));
-    return made.at(-1)!;
-  };
-  return { make, made };
-}
 
 describe('createDatagramWritable', () => {
   /** Writes numbered datagrams until told to stop; how many. */
@@ -142,7 +130,7 @@ describe('createDatagramWritable', () => {
   });
 
   it('`finish` waits for the tail, `close` closes the socket of a factory, and a given one stays open', async () => {
-    const { make, made } = factory();
+    const { make, made } = factory(receiver, keep);
     const writable = createDatagramWritable(make);
     for (const text of numberedList(100)) writable.write(text);
     writable.end();
@@ -178,7 +166,7 @@ describe('createDatagramWritable', () => {
     ['destroy()', (writable: DatagramWritable) => writable.destroy()],
     ['destroy(error)', (writable: DatagramWritable) => writable.destroy(new Error('why'))],
   ])('%s: nothing more is sent or told, and the socket of a factory is closed', async (_how, destroy) => {
-    const { make, made } = factory();
+    const { make, made } = factory(receiver, keep);
     let reports = 0;
     const writable = createDatagramWritable(make, { highWaterMark: 20, onReport: () => reports++ });
     writable.on('error', (error) => expect(error.message).toBe('why'));
@@ -196,7 +184,7 @@ describe('createDatagramWritable', () => {
   });
 
   it('a source that errors: pipeline rejects with that, and nothing more is sent', async () => {
-    const { make, made } = factory();
+    const { make, made } = factory(receiver, keep);
     const writable = createDatagramWritable(make);
     const fails = function* (): Generator<string> {
       yield* numberedList(50);
@@ -214,7 +202,7 @@ describe('createDatagramWritable', () => {
     const before = createDatagramWritable(socket, { signal: AbortSignal.abort() });
     await expect(finished(before)).rejects.toMatchObject({ name: 'AbortError' });
     const controller = new AbortController();
-    const { make, made } = factory();
+    const { make, made } = factory(receiver, keep);
     const writable = createDatagramWritable(make, { highWaterMark: 20, signal: controller.signal });
     fill(writable);
     const failed = expect(finished(writable)).rejects.toMatchObject({ name: 'AbortError' });

@@ -7,26 +7,14 @@ import { createDatagramWritableStream, type DatagramWritableStream } from '../sr
 import { expectConservation, numbered, numberedList, numbersOf, range } from './support/datagrams.ts';
 import { keeper } from './support/keep.ts';
 import { numbers, quiet, readSlowly } from './support/pull-source.ts';
-import { Receiver } from './support/receiver.ts';
+import { blocked, factory, type Receiver } from './support/receiver.ts';
 
 const keep = keeper();
-/** A receiver that reads nothing until told to: the kernel takes some 11 datagrams. */
 let receiver: Receiver;
 let socket: DatagramSocket;
 beforeEach(() => {
-  receiver = keep(Receiver.unix());
-  socket = keep(receiver.connected());
+  ({ receiver, socket } = blocked(keep));
 });
-
-/** A factory that remembers what it made. */
-function factory(): { make: () => DatagramSocket; made: DatagramSocket[] } {
-  const made: DatagramSocket[] = [];
-  const make = (): DatagramSocket => {
-    made.push(keep(receiver.connected()));
-    return made.at(-1)!;
-  };
-  return { make, made };
-}
 
 describe('createDatagramWritableStream', () => {
   it('desiredSize and ready tell the truth', async () => {
@@ -80,7 +68,7 @@ describe('createDatagramWritableStream', () => {
   });
 
   it('close() waits for the tail, and closes the socket of a factory; a given one stays open', async () => {
-    const { make, made } = factory();
+    const { make, made } = factory(receiver, keep);
     const stream = createDatagramWritableStream(make);
     const writer = stream.getWriter();
     for (const text of numberedList(100)) void writer.write(text);
@@ -97,7 +85,7 @@ describe('createDatagramWritableStream', () => {
   });
 
   it('abort() while a write waits for room: the write rejects, nothing more is sent or told, its socket is closed', async () => {
-    const { make, made } = factory();
+    const { make, made } = factory(receiver, keep);
     let reports = 0;
     const stream = createDatagramWritableStream(make, { highWaterMark: 10, onReport: () => reports++ });
     const writer = stream.getWriter();
@@ -137,7 +125,7 @@ describe('createDatagramWritableStream', () => {
 
   it('pipeTo with a signal, or from a source that errors, aborts it', async () => {
     const controller = new AbortController();
-    const { make, made } = factory();
+    const { make, made } = factory(receiver, keep);
     const endless = new ReadableStream<DatagramLike>({ pull: (to) => to.enqueue('x') });
     const to = createDatagramWritableStream(make, { highWaterMark: 10 });
     const aborted = endless.pipeTo(to, { signal: controller.signal });
@@ -184,7 +172,7 @@ describe('createDatagramWritableStream', () => {
   });
 
   it('onReport may abort', async () => {
-    const { make, made } = factory();
+    const { make, made } = factory(receiver, keep);
     const stream = createDatagramWritableStream(make, { batchSize: 2, onReport: () => void writer.abort() });
     const writer = stream.getWriter();
     writer.closed.catch(() => {});

@@ -3,8 +3,8 @@ import { Observable, type OperatorFunction, Subscriber } from 'rxjs';
 import type { ResolvedBatchOptions } from '../../src/batch-options.ts';
 import { BatchSender } from '../../src/batch-sender.ts';
 import type { BatchReport } from '../../src/datagram.ts';
-import { DatagramSocket } from '../../src/datagram-socket.ts';
-import { argumentTypeError } from '../../src/errors.ts';
+import type { DatagramSocket } from '../../src/datagram-socket.ts';
+import { checkSocketSource, type SocketSource } from '../../src/outlet.ts';
 
 /** The sender as a Subscriber of the source: overriding `_next` costs half of what an observer costs behind one. */
 export abstract class SenderSubscriber<T> extends Subscriber<T> {
@@ -35,13 +35,11 @@ export abstract class SenderSubscriber<T> extends Subscriber<T> {
  * @param subscriberOf - makes what subscribes to the source; it is unsubscribed with the output
  */
 export function senderOperator<T>(
-  socket: DatagramSocket | (() => DatagramSocket),
+  socket: SocketSource,
   options: ResolvedBatchOptions,
   subscriberOf: (sender: BatchSender) => SenderSubscriber<T>,
 ): OperatorFunction<T, BatchReport> {
-  if (typeof socket !== 'function' && !(socket instanceof DatagramSocket)) {
-    throw argumentTypeError('"socket"', 'a DatagramSocket, or a function that opens one', socket);
-  }
+  checkSocketSource(socket);
   return (source) =>
     new Observable<BatchReport>((subscriber) => {
       // All state lives in here: every subscriber has a ring of its own.

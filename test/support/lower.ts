@@ -48,6 +48,16 @@ export function refusal(run: () => unknown): SendmmsgError {
   throw new Error('nothing was thrown');
 }
 
+/** What a push answers, or the code of what it throws. */
+export function attempt(push: () => boolean): boolean | string {
+  try {
+    return push();
+  } catch (error) {
+    if (error instanceof SendmmsgError) return error.code;
+    throw error;
+  }
+}
+
 /** A reader that has read `datagram`, whatever that is. */
 export function read(datagram: unknown, family: number = AF_INET, isConnected = false): DatagramReader {
   const reader = new DatagramReader(family, isConnected);

@@ -197,3 +197,21 @@ function answer<T>(child: ChildProcess): Promise<T> {
     });
   });
 }
+
+type Keep = <T extends { close(): void }>(resource: T) => T;
+
+/** A receiver that reads nothing until told to, and a socket connected to it: the kernel takes some 11 datagrams. */
+export function blocked(keep: Keep): { receiver: Receiver; socket: DatagramSocket } {
+  const receiver = keep(Receiver.unix());
+  return { receiver, socket: keep(receiver.connected()) };
+}
+
+/** A factory of sockets connected to a receiver, that remembers what it made. */
+export function factory(receiver: Receiver, keep: Keep): { make: () => DatagramSocket; made: DatagramSocket[] } {
+  const made: DatagramSocket[] = [];
+  const make = (): DatagramSocket => {
+    made.push(keep(receiver.connected()));
+    return made.at(-1)!;
+  };
+  return { make, made };
+}
