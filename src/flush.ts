@@ -25,6 +25,11 @@ export interface Wire {
   reconnect?(): void;
   /** Milliseconds of a monotonic clock; asked only when GSO was refused. */
   now(): number;
+  /**
+   * Most that a call is given, but for a message that is larger by itself. Where the answer comes later, that leaves a part of
+   * the queue to be filled meanwhile.
+   */
+  readonly mostInFlight?: { readonly datagrams: number; readonly bytes: number };
 }
 
 /** What the loop wants next. */
@@ -136,7 +141,7 @@ export class FlushLoop {
       ring.spillHead();
     }
     // One datagram alone leaves its ICMP error readable; in a batch the second one would take and lose it.
-    const span = this.#singles === SINGLES_BEFORE_PROBE ? Math.min(ring.span(), 1) : ring.span();
+    const span = this.#singles === SINGLES_BEFORE_PROBE ? Math.min(ring.span(), 1) : this.#limited(ring.span());
     if (this.#pace === null) return span;
     const vlen = this.#pace.grant(ring, span);
     this.#isHeldBack = vlen < span;
@@ -191,6 +196,19 @@ export class FlushLoop {
   /** Milliseconds to wait for the verdict `paced`. */
   get paceMs(): number {
     return this.#pace?.msUntilNext(this.#ring) ?? 0;
+  }
+
+  #limited(span: number): number {
+    const ring = this.#ring;
+    const most = this.#wire.mostInFlight;
+    if (most === undefined || (ring.datagrams <= most.datagrams && ring.bytes <= most.bytes)) return span;
+    let { datagrams, bytes } = most;
+    for (let index = 0; index < span; index++) {
+      datagrams -= ring.segmentsAt(index);
+      bytes -= ring.lengthAt(index);
+      if (datagrams < 0 || bytes < 0) return Math.max(index, 1);
+    }
+    return span;
   }
 
   #settleTaken(vlen: number, taken: number): Verdict {

@@ -45,6 +45,11 @@ export const NONE = 0;
 const TIMER = 1;
 const SOON = 2;
 
+// How full the queue may be, as a share, when those who wait for room are woken, and when `pressure` is taken back. With half of
+// the queue in flight, waking at half would leave the source idle until all of that is answered.
+const READY = 0.75;
+const RELIEVED = 0.5;
+
 export const OPEN = 0;
 const CLOSING = 1;
 export const CLOSED = 2;
@@ -105,13 +110,13 @@ export class LaneDriver {
     this.#leaveTransport = transport.onClose(() => this.#onTransportClosed());
   }
 
-  /** Resolves when there is room for more: the queue is at most half full. Rejects if the sender fails. */
+  /** Resolves when there is room for more: a quarter of the queue. Rejects if the sender fails. */
   ready(): Promise<void> {
     if (this.failure !== null) return Promise.reject(this.failure.error);
     if (this.state !== OPEN || this.lanes.hasRoom) return Promise.resolve();
     if (this.timer !== SOON) this.#flushOrSoon();
     if (this.failure !== null) return Promise.reject((this.failure as { error: unknown }).error);
-    if (this.lanes.isHalfEmpty) return Promise.resolve();
+    if (this.lanes.isFullTo(READY)) return Promise.resolve();
     return new Promise((resolve, reject) => {
       this.#readyWaiters.push(() => (this.failure === null ? resolve() : reject(this.failure.error)));
     });
@@ -181,7 +186,7 @@ export class LaneDriver {
 
   /** Whether a source that was asked to pause is to go on. */
   get #isRelieved(): boolean {
-    return this.#isPressed && this.state !== CLOSED && this.lanes.isHalfEmpty;
+    return this.#isPressed && this.state !== CLOSED && this.lanes.isFullTo(RELIEVED);
   }
 
   #tellPressure(isFull: boolean): void {
@@ -228,11 +233,13 @@ export class LaneDriver {
 
   /** Flushes the lanes that wait for nothing, or for nothing more than `hold`. */
   flush(hold: number, collected?: BatchReport[]): void {
-    this.restTimer();
+    // The end of this turn stays what it is, whatever comes until then: one timer for all batches of a turn.
+    if (this.timer !== TIMER || this.#options.flushAfterMs > 0) this.restTimer();
     for (const lane of this.lanes.all) {
       if (lane.hold <= hold && (lane.ring.slots > 0 || lane.hold > FREE)) lane.flush();
       if (this.failure !== null) break;
     }
+    if (this.timer !== NONE && !this.lanes.isAnyFree) this.restTimer();
     this.emit(collected);
   }
 
@@ -269,6 +276,7 @@ export class LaneDriver {
     this.timer = timer;
     this.#disarm = this.clock.after(ms, () => {
       this.#disarm = null;
+      this.timer = NONE;
       this.flush(FREE);
     });
   }
@@ -289,7 +297,7 @@ export class LaneDriver {
     if (this.counters.hasNews && this.state !== CLOSED) this.#report(collected);
     if (!isOutermost) return;
     this.#isEmitting = false;
-    if (this.#readyWaiters.length > 0 && this.lanes.isHalfEmpty) this.#wakeReady();
+    if (this.#readyWaiters.length > 0 && this.lanes.isFullTo(READY)) this.#wakeReady();
     if (this.#isRelieved) this.#tellPressure(false);
     if (this.#finishIfDrained()) return;
     if (this.timer !== NONE) return;

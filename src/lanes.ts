@@ -5,7 +5,7 @@ import { AF_INET } from './abi.ts';
 import type { ResolvedBatchOptions } from './batch-options.ts';
 import { ConflatingRing } from './conflating-ring.ts';
 import type { DatagramReader } from './datagram-reader.ts';
-import { FlushLoop } from './flush.ts';
+import { FlushLoop, type Wire } from './flush.ts';
 import { MAX_SEGMENTED_BYTES_IPV4, MAX_SEGMENTED_BYTES_IPV6, MAX_SEGMENTS } from './gso.ts';
 import { FREE, IN_FLIGHT, Lane, type LaneContext } from './lane.ts';
 import type { Arena } from './libc.ts';
@@ -63,10 +63,10 @@ export class Lanes {
     return this.queued < this.#highWaterMark && this.queuedBytes + largest <= this.#highWaterMarkBytes;
   }
 
-  /** Whether the queue is at most half full; half of it may be less than one datagram as large as the largest. */
-  get isHalfEmpty(): boolean {
-    const isHalf = this.queued <= this.#highWaterMark >>> 1 && this.queuedBytes <= this.#highWaterMarkBytes / 2;
-    return isHalf && this.hasRoom;
+  /** Whether at most this share of the queue is full; the rest may be less than one datagram as large as the largest. */
+  isFullTo(share: number): boolean {
+    const isDown = this.queued <= this.#highWaterMark * share && this.queuedBytes <= this.#highWaterMarkBytes * share;
+    return isDown && this.hasRoom;
   }
 
   /** Whether any lane waits for nothing. */
@@ -120,8 +120,23 @@ function newLane(options: ResolvedBatchOptions, usesGso: boolean, context: LaneC
     takeError: () => transport.takeError(),
     reconnect: () => transport.reconnect(),
     now: () => clock.now(),
+    ...(!context.isInline && { mostInFlight: halfOf(options) }),
   };
   return new Lane(ring, new FlushLoop(ring, wire, transport.latch, pace), context);
+}
+
+/**
+ * While a call is out on half of the queue, the source fills the other half. Were the whole queue in flight, source and kernel
+ * would wait for each other in turn.
+ */
+function halfOf({
+  lanes,
+  batchSize,
+  highWaterMark,
+  highWaterMarkBytes,
+}: ResolvedBatchOptions): NonNullable<Wire['mostInFlight']> {
+  const half = 0.5 / lanes;
+  return { datagrams: Math.max(batchSize, highWaterMark * half), bytes: highWaterMarkBytes * half };
 }
 
 function newRing(

@@ -20,6 +20,7 @@ import { SendmmsgError } from './errors.ts';
 import type { GsoLatch } from './gso.ts';
 import type { Arena } from './libc.ts';
 import { MmsgTable } from './mmsg-table.ts';
+import { copyInto } from './payload.ts';
 
 /** How a ring is laid out. */
 export interface RingLayout {
@@ -343,7 +344,7 @@ export class MmsgRing {
   protected write(reader: DatagramReader, to: number): number {
     const slab = this.arena.u8;
     if (reader.kind === BYTES) {
-      slab.set(reader.bytes, to);
+      copyInto(slab, reader.bytes, to);
       return reader.byteLength;
     }
     if (reader.kind === TEXT) return slab.write(reader.text, to, reader.byteLength, 'utf8');

@@ -7,9 +7,19 @@ import { argumentTypeError, SendmmsgError } from './errors.ts';
 const { isDataView } = types;
 // The engine's own getters: a view's own property named byteLength must not decide what memory is sent.
 const TYPED_ARRAY = Object.getPrototypeOf(Uint8Array.prototype) as Uint8Array;
-export const ofTypedArray: ExtentGetters = extentGetters(TYPED_ARRAY);
+export const ofTypedArray: ExtentGetters & NameGetter = {
+  ...extentGetters(TYPED_ARRAY),
+  name: Object.getOwnPropertyDescriptor(TYPED_ARRAY, Symbol.toStringTag)!.get as NameGetter['name'],
+};
 const ofDataView = extentGetters(DataView.prototype);
 const elementAt = TYPED_ARRAY.at;
+
+const { set } = Uint8Array.prototype;
+
+/** `to.set(bytes, at)` without the lookup, which V8 (of Node 20) does not inline for a Buffer: 4 ns. */
+export function copyInto(to: Buffer, bytes: Uint8Array, at: number): void {
+  set.call(to, bytes, at);
+}
 
 /** Most UTF-8 bytes of one UTF-16 code unit. */
 export const MAX_UTF8 = 3;
@@ -45,6 +55,11 @@ export interface ExtentGetters {
   readonly buffer: (this: ArrayBufferView) => ArrayBufferLike;
   readonly byteOffset: (this: ArrayBufferView) => number;
   readonly byteLength: (this: ArrayBufferView) => number;
+}
+
+export interface NameGetter {
+  /** `'Uint8Array'` and its kin; `undefined` for what is no typed array. */
+  readonly name: (this: unknown) => string | undefined;
 }
 
 function extentGetters(prototype: object): ExtentGetters {

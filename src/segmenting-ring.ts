@@ -13,7 +13,7 @@ import { BYTES, DatagramReader, TEXT } from './datagram-reader.ts';
 import type { GsoLatch } from './gso.ts';
 import type { Arena } from './libc.ts';
 import { MmsgRing, type RingLayout, STRINGS_AFTER_MISS } from './mmsg-ring.ts';
-import { MAX_UTF8 } from './payload.ts';
+import { copyInto, MAX_UTF8 } from './payload.ts';
 
 export class SegmentingRing extends MmsgRing {
   // The last slot while it may be appended to: its segment size, segments so far and at most, bytes that still fit (-1:
@@ -108,7 +108,7 @@ export class SegmentingRing extends MmsgRing {
       // Of a rope that was not ASCII, another slot may be the last one now.
       if (length > this.#openRoom || length > this.#openSize) return false;
     }
-    this.arena.u8.set(reader.bytes, this.tailAt);
+    copyInto(this.arena.u8, reader.bytes, this.tailAt);
     this.#joined(length);
     return true;
   }

@@ -54,6 +54,21 @@ describe.each([64, 1024])('a kernel that takes %i datagrams a call', (chunk) => 
   });
 });
 
+describe('where the answer comes later', () => {
+  it.each([
+    ['of four datagrams', { datagrams: 4, bytes: 1000 }, [4, 4, 2]],
+    ['of as many as there are', { datagrams: 10, bytes: 10 }, [10]],
+    ['of seven bytes', { datagrams: 1000, bytes: 7 }, [7, 3]],
+    ['less than a datagram: one at a time', { datagrams: 0.5, bytes: 0.5 }, new Array<number>(10).fill(1)],
+  ])('a call gets no more than its share, %s', (_what, mostInFlight, vlens) => {
+    const { loop, kernel } = flushFixture(10, (_head, vlen) => vlen);
+    kernel.mostInFlight = mostInFlight;
+    expect(loop.run()).toBe('drained');
+    expect(kernel.calls.map(({ vlen }) => vlen)).toEqual(vlens);
+    expect(kernel.taken).toEqual(range(10));
+  });
+});
+
 describe('what an errno means', () => {
   it('a refused datagram is one rejection, with its bytes, its place and the errno as Node spells it', () => {
     const { loop } = flushFixture(3, refusing([1], EPERM));

@@ -1,6 +1,6 @@
 /** `offload` and `lanes`: flushes on the thread pool, the ring filling behind them. */
 import { concatMap, from, lastValueFrom, timer, toArray } from 'rxjs';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { BatchSender } from '../src/batch-sender.ts';
 import { DatagramSocket } from '../src/datagram-socket.ts';
 import { endpoint, sendmmsg } from '../src/index.ts';
@@ -21,6 +21,37 @@ describe('in flight', () => {
     expect(sender.stats).toMatchObject({ sent: 0, queued: 10 });
     await sender.close();
     expect(receiver.drain().map(String)).toEqual(range(10).map(String));
+    expectConservation(sender.stats);
+  });
+
+  it.each([
+    ['half of the queue', { ...OFFLOAD, gso: 'off' as const }, 16, [4, 8, 4]],
+    ['a batch, where that is more', { ...OFFLOAD, gso: 'off' as const, batchSize: 12 }, 16, [12, 4]],
+    ['half of the queue, in segments', { ...OFFLOAD, batchSize: 64 }, 256, [64, 128, 64]],
+  ])('is at most %s, so that the rest can be filled meanwhile', async (_what, options, highWaterMark, flights) => {
+    const { port } = keep(Receiver.udp());
+    const socket = keep(DatagramSocket.open({ connect: { address: '127.0.0.1', port } }));
+    const transport = DatagramSocket.nativeOf(socket);
+    const sendmmsgLater = transport.sendmmsgLater.bind(transport);
+    const seen: number[] = [];
+    vi.spyOn(transport, 'sendmmsgLater').mockImplementation((ring, vlen, flags, done) => {
+      seen.push(ring.datagramsIn(vlen));
+      sendmmsgLater(ring, vlen, flags, done);
+    });
+    const sender = new BatchSender(socket, { ...options, highWaterMark });
+    for (let n = 0; n < highWaterMark; n++) sender.send('12345678');
+    await sender.close();
+    expect(seen).toEqual(flights);
+    expect(sender.stats).toMatchObject({ sent: highWaterMark, queued: 0 });
+  });
+
+  it('leaves room for the source: ready() waits for a quarter of the queue, not for the next flight', async () => {
+    const receiver = keep(Receiver.unix());
+    const sender = new BatchSender(keep(receiver.connected()), { offload: true, batchSize: 2, highWaterMark: 8 });
+    for (const n of range(8)) sender.send(String(n));
+    await sender.ready();
+    expect(sender.stats).toMatchObject({ sent: 2, queued: 6 });
+    await sender.close();
     expectConservation(sender.stats);
   });
 

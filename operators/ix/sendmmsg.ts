@@ -11,8 +11,8 @@ import { checkSocketSource, Outlet, type SocketSource } from '../../src/outlet.t
  * Sends each datagram of the source, in batches, through sendmmsg(2); the output is a report for each flush.
  *
  * Pulling the output drives the sending: while a report is asked for, the source is pulled, one `next()` at a time, as
- * long as there is room in the queue; when the kernel takes no more and the queue is full, it is not pulled until half
- * of that is gone. So nothing is dropped for want of room, however slow the receiver, and `overflow` never comes into
+ * long as there is room in the queue; when the kernel takes no more and the queue is full, it is not pulled until a
+ * quarter of that is gone. So nothing is dropped for want of room, however slow the receiver, and `overflow` never comes into
  * it. Between two pulls of the output only what is queued already is sent; its reports wait, never more of them than
  * `highWaterMark`.
  *

@@ -23,6 +23,7 @@ export class ScriptedKernel implements Wire {
   pendingError = 0;
   errorsRead = 0;
   behaviour: Behaviour;
+  mostInFlight?: NonNullable<Wire['mostInFlight']>;
 
   constructor(behaviour: Behaviour) {
     this.behaviour = behaviour;
