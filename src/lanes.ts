@@ -13,6 +13,7 @@ import { MmsgRing, type RingLayout } from './mmsg-ring.ts';
 import { nameSizeOf } from './mmsg-table.ts';
 import { PackingRing } from './packing-ring.ts';
 import { SegmentingRing } from './segmenting-ring.ts';
+import { laneOf } from './sockaddr.ts';
 
 export class Lanes {
   readonly all: readonly Lane[];
@@ -78,17 +79,26 @@ export class Lanes {
   of({ sockaddr, port }: DatagramReader): Lane {
     const { length } = this.all;
     if (length === 1) return this.all[0]!;
-    const hash = Math.imul((sockaddr?.hash ?? 0) ^ port, 0x9e3779b1) >>> 16;
-    return this.all[hash % length]!;
+    return this.all[laneOf(sockaddr, port, length)]!;
   }
 
   /** Whether all together have room for what the reader holds; one lane alone looks after itself. */
   fits(reader: DatagramReader): boolean {
-    if (this.all.length === 1) return true;
-    const length = reader.exactLength();
+    const { length } = this.all;
+    if (length === 1) return true;
+    let datagrams = 0;
+    let bytes = reader.byteLength;
+    for (let lane = 0; lane < length; lane++) {
+      const { ring } = this.all[lane]!;
+      datagrams += ring.datagrams;
+      bytes += ring.bytes;
+    }
+    // Of texts these bytes are upper bounds, and mostly enough.
+    if (datagrams < this.#highWaterMark && bytes <= this.#highWaterMarkBytes) return true;
+    const size = reader.exactLength();
     // What fits into no ring is the ring's to refuse.
-    if (length > this.#highWaterMarkBytes) return true;
-    return this.queued < this.#highWaterMark && this.queuedBytes + length <= this.#highWaterMarkBytes;
+    if (size > this.#highWaterMarkBytes) return true;
+    return this.queued < this.#highWaterMark && this.queuedBytes + size <= this.#highWaterMarkBytes;
   }
 
   /** The ring with the oldest datagram that can be dropped. */

@@ -7,7 +7,9 @@
  * A control buffer holds what the datagram says about itself (`Control`), and behind it the segment size, where there is one.
  * Room for the largest is reserved, but its pages cost memory only once they are touched.
  *
- * Pointers are wired once, when a row is first used; only iov_base changes. The spill area holds `mmsghdr`s and `iovec`s for
+ * Pointers are wired once, when a row is first used; only iov_base changes. What a row holds is also kept in columns of its own,
+ * and the arena is written only where that changes: with flushes on the thread pool its cache lines are at home on another
+ * core, and a broadcast that goes round the same peers leaves them there. The spill area holds `mmsghdr`s and `iovec`s for
  * the datagrams of one segmented row, for the time that the kernel wants them one by one.
  */
 import {
@@ -69,10 +71,15 @@ export class MmsgTable {
   #wired = 0;
   /** Where each row's payload begins in the slab. */
   readonly #start: Uint32Array;
-  /** The address that each row holds. */
+  /** Bytes of each row, its iov_len. */
+  readonly #lengths: Uint32Array;
+  /** The address that each row holds, with the port … */
   readonly #sockaddrs: (Sockaddr | null)[] = [];
+  readonly #ports: Uint16Array;
   /** The control messages that each row holds; a segment size not among them. */
   readonly #held: (Control | null)[] = [];
+  /** … and its msg_controllen. */
+  readonly #controlLengths: Uint16Array;
 
   constructor({ slots, nameSize, maxSegments, slabSize }: TableLayout, allocate: (bytes: number) => Arena) {
     this.slabSize = slabSize;
@@ -85,19 +92,20 @@ export class MmsgTable {
     this.slab = this.#spill + (maxSegments > 1 ? maxSegments * (MMSGHDR_SIZE + IOVEC_SIZE) : 0);
     this.arena = allocate((this.slab + slabSize + 7) & ~7);
     this.#start = new Uint32Array(slots);
+    this.#lengths = new Uint32Array(slots);
+    this.#ports = new Uint16Array(slots);
+    this.#controlLengths = new Uint16Array(slots);
   }
 
   /** Fills a row: `length` bytes at `at` of the slab, for one destination. */
   write(slot: number, at: number, length: number, sockaddr: Sockaddr | null, port: number): void {
     const isNew = slot === this.#wired;
     if (isNew) this.#wire(slot);
-    const u32 = this.arena.u32;
-    const iovec = this.#iovecs + slot * IOVEC_SIZE;
     if (sockaddr !== null) this.#writeName(slot, sockaddr, port);
     // The same place as the last time: so it is again and again while the queue is kept up with.
     if (this.#start[slot] !== at || isNew) this.move(slot, at);
-    u32[(iovec + IOV_LEN) >>> 2] = length;
-    if (this.#maxSegments > 1) u32[(slot * MMSGHDR_SIZE + MSG_CONTROLLEN) >>> 2] = 0;
+    this.#setLength(slot, length);
+    if (this.#maxSegments > 1) this.#setControlLength(slot, 0);
   }
 
   /** Gives the row that was just written its control messages. */
@@ -107,13 +115,12 @@ export class MmsgTable {
       this.hasControls = true;
       if (control !== null) this.arena.u32.set(control.words, (this.#controls + slot * CONTROL_STRIDE) >>> 2);
     }
-    this.#setControlLength(slot * MMSGHDR_SIZE, slot, 0);
+    this.#setControlLength(slot, this.#heldLengthOf(slot));
   }
 
   /** Lets a row be longer (or shorter) by that many bytes. */
   extend(slot: number, bytes: number): void {
-    const at = (this.#iovecs + slot * IOVEC_SIZE + IOV_LEN) >>> 2;
-    this.arena.u32[at] = this.arena.u32[at]! + bytes;
+    this.#setLength(slot, this.lengthOf(slot) + bytes);
   }
 
   /** Says where in the slab a row's payload lies now. */
@@ -124,18 +131,16 @@ export class MmsgTable {
 
   /** Makes a row a segmented message of `length` bytes, cut into datagrams of `size`. */
   segment(slot: number, length: number, size: number): void {
-    const u32 = this.arena.u32;
-    u32[(this.#iovecs + slot * IOVEC_SIZE + IOV_LEN) >>> 2] = length;
-    writeSegmentSize(u32, this.#segmentMessageOf(slot), size);
-    this.#setControlLength(slot * MMSGHDR_SIZE, slot, CONTROL_SIZE);
+    this.#setLength(slot, length);
+    writeSegmentSize(this.arena.u32, this.#segmentMessageOf(slot), size);
+    this.#setControlLength(slot, this.#heldLengthOf(slot) + CONTROL_SIZE);
   }
 
   /** Takes the first `cut` bytes out of a row; `isSingle`: one datagram is left. */
   trim(slot: number, cut: number, isSingle: boolean): void {
-    const iovec = this.#iovecs + slot * IOVEC_SIZE;
     this.move(slot, this.#start[slot]! + cut);
-    this.arena.u32[(iovec + IOV_LEN) >>> 2] = this.lengthOf(slot) - cut;
-    if (isSingle) this.#setControlLength(slot * MMSGHDR_SIZE, slot, 0);
+    this.#setLength(slot, this.lengthOf(slot) - cut);
+    if (isSingle) this.#setControlLength(slot, this.#heldLengthOf(slot));
   }
 
   /** Gives each of the `segments` datagrams of a row an `mmsghdr` of its own, in the spill area. */
@@ -150,7 +155,7 @@ export class MmsgTable {
       const iovec = this.spillAt(this.#maxSegments) + index * IOVEC_SIZE;
       u8.copyWithin(message, header, header + MMSGHDR_SIZE);
       this.arena.writePointer(message + MSG_IOV, iovec);
-      this.#setControlLength(message, slot, 0);
+      u32[(message + MSG_CONTROLLEN) >>> 2] = this.#heldLengthOf(slot);
       this.arena.writePointer(iovec, this.slab + at);
       u32[(iovec + IOV_LEN) >>> 2] = Math.min(size, left);
       at += size;
@@ -170,7 +175,7 @@ export class MmsgTable {
 
   /** Bytes of a row, all its datagrams together. */
   lengthOf(slot: number): number {
-    return this.arena.u32[(this.#iovecs + slot * IOVEC_SIZE + IOV_LEN) >>> 2]!;
+    return this.#lengths[slot]!;
   }
 
   /** Bytes of the datagrams of a segmented row, but for the last. */
@@ -209,24 +214,39 @@ export class MmsgTable {
 
   /** Where a row's UDP_SEGMENT message lies: behind what else it holds. */
   #segmentMessageOf(slot: number): number {
-    return this.#controls + slot * CONTROL_STRIDE + (this.#held[slot]?.length ?? 0);
+    return this.#controls + slot * CONTROL_STRIDE + this.#heldLengthOf(slot);
   }
 
-  /** Has the `mmsghdr` at `header` carry what the row holds, and `more` bytes behind it. */
-  #setControlLength(header: number, slot: number, more: number): void {
-    this.arena.u32[(header + MSG_CONTROLLEN) >>> 2] = (this.#held[slot]?.length ?? 0) + more;
+  /** Bytes of the control messages that a row holds. */
+  #heldLengthOf(slot: number): number {
+    return this.#held[slot]?.length ?? 0;
+  }
+
+  #setLength(slot: number, length: number): void {
+    if (this.#lengths[slot] === length) return;
+    this.#lengths[slot] = length;
+    this.arena.u32[(this.#iovecs + slot * IOVEC_SIZE + IOV_LEN) >>> 2] = length;
+  }
+
+  #setControlLength(slot: number, length: number): void {
+    if (this.#controlLengths[slot] === length) return;
+    this.#controlLengths[slot] = length;
+    this.arena.u32[(slot * MMSGHDR_SIZE + MSG_CONTROLLEN) >>> 2] = length;
   }
 
   /** Writes a destination; the words behind the port only where the row held another address before. */
   #writeName(slot: number, sockaddr: Sockaddr, port: number): void {
+    const isSameAddress = this.#sockaddrs[slot] === sockaddr;
+    if (isSameAddress && this.#ports[slot] === port) return;
     const u32 = this.arena.u32;
     const words = sockaddr.words;
     const at = (this.#names + slot * this.#nameStride) >>> 2;
-    if (this.#sockaddrs[slot] !== sockaddr) {
+    if (!isSameAddress) {
       for (let index = 1; index < words.length; index++) u32[at + index] = words[index]!;
       u32[(slot * MMSGHDR_SIZE + MSG_NAMELEN) >>> 2] = sockaddr.length;
       this.#sockaddrs[slot] = sockaddr;
     }
+    this.#ports[slot] = port;
     u32[at] = words[0]! | portWord(port);
   }
 }

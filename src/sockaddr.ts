@@ -98,6 +98,22 @@ export function describeName(name: Uint8Array): { address?: string; port?: numbe
   return 'path' in decoded ? { path: decoded.path } : { address: decoded.address, port: decoded.port };
 }
 
+/** Which of `lanes` lanes a destination takes: always the same one, and each about as many of them. */
+export function laneOf(sockaddr: Sockaddr | null, port: number, lanes: number): number {
+  return (mixed((sockaddr?.hash ?? 0) ^ port) >>> 0) % lanes;
+}
+
+/**
+ * Each bit of `word` on all bits of the result, or the hosts of a network, which differ in their last byte, would share a lane.
+ *
+ * @see {@link https://github.com/aappleby/smhasher/blob/master/src/MurmurHash3.cpp | MurmurHash3, fmix32}
+ */
+function mixed(word: number): number {
+  const once = Math.imul(word ^ (word >>> 16), 0x85ebca6b);
+  const twice = Math.imul(once ^ (once >>> 13), 0xc2b2ae35);
+  return twice ^ (twice >>> 16);
+}
+
 function remember(cache: Map<string, Sockaddr>, key: string, sockaddr: Sockaddr): Sockaddr {
   if (cache.size >= CACHE_SIZE) cache.clear();
   cache.set(key, sockaddr);

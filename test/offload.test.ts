@@ -146,15 +146,14 @@ describe('lanes', () => {
     }
   });
 
-  it('share the limits of the queue', async () => {
-    const sender = new BatchSender(keep(DatagramSocket.open()), {
-      offload: true,
-      lanes: 4,
-      batchSize: 99,
-      highWaterMark: 10,
-    });
-    for (const n of range(30)) sender.send({ payload: String(n), address: `127.0.0.${1 + n}`, port: 9 });
-    expect(sender.stats.queued).toBeLessThanOrEqual(10);
+  it.each([
+    ['datagrams', { highWaterMark: 10 }, 5, 10],
+    ['bytes', { highWaterMarkBytes: 100 }, 20, 5],
+  ])('share the limits of the queue, %s', async (_what, limits, size, most) => {
+    const options = { offload: true, lanes: 4, batchSize: 99, ...limits };
+    const sender = new BatchSender(keep(DatagramSocket.open()), options);
+    for (const n of range(30)) sender.send({ payload: 'x'.repeat(size), address: `127.0.0.${1 + n}`, port: 9 });
+    expect(sender.stats).toMatchObject({ queued: most, droppedBy: { overflow: 30 - most } });
     expectConservation(sender.stats);
     await sender.close();
     expectConservation(sender.stats);

@@ -10,6 +10,7 @@ import {
   decodeSockaddr,
   describeName,
   endpoint,
+  laneOf,
   sockaddrBytes,
   sockaddrOfAddress,
   sockaddrOfPath,
@@ -294,5 +295,22 @@ describe('names that the kernel wrote', () => {
     const inside = Buffer.concat([Buffer.alloc(3), bytes, Buffer.alloc(5)]).subarray(3, 3 + bytes.length);
     expect(describeName(inside)).toEqual({ address: '1.2.3.4', port: 80 });
     expect(describeName(new Uint8Array(0))).toEqual({});
+  });
+});
+
+describe.each([2, 3, 4, 8])('%i lanes', (lanes) => {
+  it.each<[string, (n: number) => [string, number]]>([
+    ['the hosts of a network', (n) => [`192.168.1.${n % 250}`, 5000 + Math.trunc(n / 250)]],
+    ['the loopback addresses', (n) => [`127.1.${n >> 8}.${n & 255}`, 9]],
+    ['networks', (n) => [`10.${n >> 8}.${n & 255}.1`, 5000]],
+    ['the ports of a host', (n) => ['10.0.0.1', 20_000 + n]],
+    ['the hosts of an IPv6 network', (n) => [`fd00::${(n + 1).toString(16)}`, 5000]],
+  ])('get about as many each of %s', (_what, destinationOf) => {
+    const counts = new Array<number>(lanes).fill(0);
+    for (let n = 0; n < 1000; n++) {
+      const [address, port] = destinationOf(n);
+      counts[laneOf(sockaddrOfAddress(address), port, lanes)]!++;
+    }
+    for (const count of counts) expect(Math.abs(count * lanes - 1000)).toBeLessThan(300);
   });
 });

@@ -32,10 +32,12 @@ async function sendEach(sender: BatchSender, isOver: () => boolean): Promise<voi
 /** `ready` speaks of one datagram: room for a whole tick is told by the reports. */
 async function sendTicks(sender: BatchSender, isOver: () => boolean, nextReport: () => Promise<void>): Promise<void> {
   while (!isOver()) {
+    queued += length;
     sender.broadcast(payload, peers);
-    while (sender.stats.queued > (TICKS_QUEUED - 1) * length) await nextReport();
+    while (queued > (TICKS_QUEUED - 1) * length) await nextReport();
   }
 }
+let queued = 0;
 
 let syscalls = 0;
 let dropped = 0;
@@ -48,7 +50,16 @@ await measure(
         wake = resolve;
       });
     const queue = broadcast ? { highWaterMark: TICKS_QUEUED * length } : {};
-    const sender = new BatchSender(socket, { ...queue, ...options }, { next: () => wake() });
+    const sender = new BatchSender(
+      socket,
+      { ...queue, ...options },
+      {
+        next({ sent, dropped, rejected }) {
+          queued -= sent + dropped + rejected.length;
+          wake();
+        },
+      },
+    );
     await (broadcast ? sendTicks(sender, isOver, nextReport) : sendEach(sender, isOver));
     await sender.close();
     const { stats } = sender;
