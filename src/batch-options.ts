@@ -45,7 +45,8 @@ export interface BatchOptions {
   readonly offload?: boolean | undefined;
   /**
    * With `offload`: how many flushes may be in flight at once, 1 (default) to 8. A destination always takes the same
-   * lane, so order holds for each destination, not between destinations.
+   * lane, so order holds for each destination, not between destinations. With more lanes than cores, a lane that waits for the
+   * event loop leaves none idle; each takes a thread of the pool (`UV_THREADPOOL_SIZE`, 4) while in flight.
    */
   readonly lanes?: number | undefined;
   /**
