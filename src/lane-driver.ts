@@ -184,6 +184,11 @@ export class LaneDriver {
     this.emit();
   }
 
+  /** Whether somebody waits for room, and there is. */
+  #hasRoomToTell(): boolean {
+    return (this.#readyWaiters.length > 0 && this.lanes.isFullTo(READY)) || this.#isRelieved;
+  }
+
   /** Whether a source that was asked to pause is to go on. */
   get #isRelieved(): boolean {
     return this.#isPressed && this.state !== CLOSED && this.lanes.isFullTo(RELIEVED);
@@ -255,9 +260,9 @@ export class LaneDriver {
       lane.flush();
       // What the pace holds back would have to be waited for.
       if (lane.hold === HELD && this.#givenUpAs !== null) return this.#giveUpAs(this.#givenUpAs);
-      // A source that is never quite caught up with is told of its datagrams, too.
+      // A source that is never quite caught up with is told of its datagrams, too, and one that waits for room of that.
       const { sent, rejected } = lane.loop;
-      if (lane.hold !== IN_FLIGHT || sent + rejected.length >= this.flushAt) this.emit();
+      if (lane.hold !== IN_FLIGHT || sent + rejected.length >= this.flushAt || this.#hasRoomToTell()) this.emit();
       return;
     }
     if (this.#givenUpAs !== null) return this.#giveUpAs(this.#givenUpAs);

@@ -130,7 +130,7 @@ function newLane(options: ResolvedBatchOptions, usesGso: boolean, context: LaneC
     takeError: () => transport.takeError(),
     reconnect: () => transport.reconnect(),
     now: () => clock.now(),
-    ...(!context.isInline && { mostInFlight: halfOf(options) }),
+    ...(options.offload && sendmmsg !== null && { mostInFlight: halfOf(options) }),
   };
   return new Lane(ring, new FlushLoop(ring, wire, transport.latch, pace), context);
 }
@@ -140,13 +140,11 @@ function newLane(options: ResolvedBatchOptions, usesGso: boolean, context: LaneC
  * would wait for each other in turn.
  */
 function halfOf({
-  lanes,
   batchSize,
   highWaterMark,
   highWaterMarkBytes,
 }: ResolvedBatchOptions): NonNullable<Wire['mostInFlight']> {
-  const half = 0.5 / lanes;
-  return { datagrams: Math.max(batchSize, highWaterMark * half), bytes: highWaterMarkBytes * half };
+  return { datagrams: Math.max(batchSize, highWaterMark / 2), bytes: highWaterMarkBytes / 2 };
 }
 
 function newRing(

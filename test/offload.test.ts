@@ -55,6 +55,18 @@ describe('in flight', () => {
     expectConservation(sender.stats);
   });
 
+  it('that is smaller than a batch leaves room, too: of large datagrams', async () => {
+    const { port } = keep(Receiver.udp());
+    const socket = keep(DatagramSocket.open({ connect: { address: '127.0.0.1', port } }));
+    const sender = new BatchSender(socket, { offload: true, gso: 'off', highWaterMarkBytes: 1 << 20 });
+    const large = new Uint8Array(60_000);
+    while (sender.send(large));
+    await sender.ready();
+    expect(sender.stats).toMatchObject({ sent: 8, queued: 9 });
+    await sender.close();
+    expectConservation(sender.stats);
+  });
+
   it('is not dropped by an overflow: the newest gives way, and each is counted once', async () => {
     const receiver = keep(Receiver.unix());
     const sender = new BatchSender(keep(receiver.connected()), { ...OFFLOAD, highWaterMark: 6 });

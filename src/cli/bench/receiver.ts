@@ -43,7 +43,7 @@ const time: DatagramSink = (buffer, start, end) => {
 function look(receiver: MmsgReceiver): void {
   const until = performance.now() + 10;
   while (performance.now() < until) {
-    while (receiver.receive(count));
+    while (receiver.receive(count) && performance.now() < until);
     Atomics.wait(NEVER, 0, 0, 0.1);
   }
   setImmediate(look, receiver); // stdin has its turn
@@ -52,8 +52,9 @@ const NEVER = new Int32Array(new SharedArrayBuffer(4));
 
 if (!isDropping) {
   const receiver = new MmsgReceiver(socket, { recvBufferSize: 64 << 20 });
-  // Where it sets the pace (a unix socket), or where its waking is part of what is measured, it waits.
-  if (mode === 'count' && path === undefined) look(receiver);
+  // It waits where it sets the pace (a unix socket), where its waking is part of what is measured, and where, without
+  // privilege, its buffer is too small to be left alone.
+  if (mode === 'count' && path === undefined && receiver.recvBufferSize >= 4 << 20) look(receiver);
   else {
     const sink = mode === 'latency' ? time : count;
     receiver.poll(() => {
