@@ -4,6 +4,7 @@
  *
  * One instance a ring, its fields overwritten by each `read`, so that the hot path allocates nothing.
  */
+import { types } from 'node:util';
 import { AF_UNIX } from './abi.ts';
 import { type Control, controlOf } from './cmsg.ts';
 import { type Datagram, type DatagramLike, Endpoint, type RejectedDatagram, type Sockaddr } from './datagram.ts';
@@ -12,8 +13,9 @@ import { argumentTypeError, argumentValueError, SendmmsgError, systemError, unav
 import { bytesOf, copyOf, MAX_UTF8, NO_BYTES, ofTypedArray, snapshotList } from './payload.ts';
 import { checkedPort, describeName, sockaddrBytes, sockaddrOfAddress, sockaddrOfPath } from './sockaddr.ts';
 
+const { isUint8Array } = types;
 const { isView } = ArrayBuffer;
-const { byteLength: byteLengthGetter, name: nameGetter } = ofTypedArray;
+const { byteLength: byteLengthGetter } = ofTypedArray;
 
 const NO_PARTS: readonly (string | Uint8Array)[] = [];
 
@@ -288,11 +290,6 @@ export class DatagramReader {
     this.byteLength = byteLengthGetter.call(bytes);
     if (this.byteLength === 0) bytesOf(bytes); // throws if the buffer is detached: its bytes are lost, not none
   }
-}
-
-/** Called directly, the getter is inlined as a comparison of maps; `util.types` takes a call. */
-function isUint8Array(value: unknown): value is Uint8Array {
-  return nameGetter.call(value) === 'Uint8Array';
 }
 
 const PAYLOAD_TYPES = 'a string, a Buffer, TypedArray or DataView, or a list of these';

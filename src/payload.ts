@@ -7,10 +7,7 @@ import { argumentTypeError, SendmmsgError } from './errors.ts';
 const { isDataView } = types;
 // The engine's own getters: a view's own property named byteLength must not decide what memory is sent.
 const TYPED_ARRAY = Object.getPrototypeOf(Uint8Array.prototype) as Uint8Array;
-export const ofTypedArray: ExtentGetters & NameGetter = {
-  ...extentGetters(TYPED_ARRAY),
-  name: Object.getOwnPropertyDescriptor(TYPED_ARRAY, Symbol.toStringTag)!.get as NameGetter['name'],
-};
+export const ofTypedArray: ExtentGetters = extentGetters(TYPED_ARRAY);
 const ofDataView = extentGetters(DataView.prototype);
 const elementAt = TYPED_ARRAY.at;
 
@@ -55,11 +52,6 @@ export interface ExtentGetters {
   readonly buffer: (this: ArrayBufferView) => ArrayBufferLike;
   readonly byteOffset: (this: ArrayBufferView) => number;
   readonly byteLength: (this: ArrayBufferView) => number;
-}
-
-export interface NameGetter {
-  /** `'Uint8Array'` and its kin; `undefined` for what is no typed array. */
-  readonly name: (this: unknown) => string | undefined;
 }
 
 function extentGetters(prototype: object): ExtentGetters {

@@ -37,8 +37,8 @@ const time: DatagramSink = (buffer, start, end) => {
 };
 
 /**
- * Looks every 0.1 ms instead of waiting for the socket: a process that waits has to be woken, which costs the sender some 5 us a
- * call, but only a sender that leaves it time to fall asleep: no loop in C that floods it.
+ * Looks every 0.1 ms instead of waiting for the socket: a process that waits has to be woken at the sender's cost, but only by a
+ * sender that leaves it time to fall asleep: no loop in C that floods it.
  */
 function look(receiver: MmsgReceiver): void {
   const until = performance.now() + 10;
