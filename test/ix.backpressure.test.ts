@@ -7,15 +7,13 @@ import type { DatagramSocket } from '../src/datagram-socket.ts';
 import { numbered, numbersOf, range } from './support/datagrams.ts';
 import { keeper } from './support/keep.ts';
 import { NEVER, PullSource, quiet, upTo } from './support/pull-source.ts';
-import { blocked, Receiver } from './support/receiver.ts';
+import { blocked, Receiver, roomy } from './support/receiver.ts';
 
 const keep = keeper();
 let socket: DatagramSocket;
 let receiver: Receiver;
 beforeEach(() => {
-  ({ sender: socket, receiver } = Receiver.pair(1 << 20));
-  keep(socket);
-  keep(receiver);
+  ({ receiver, socket } = roomy(keep));
 });
 
 describe('backpressure', () => {

@@ -206,6 +206,12 @@ export function blocked(keep: Keep): { receiver: Receiver; socket: DatagramSocke
   return { receiver, socket: keep(receiver.connected()) };
 }
 
+/** The same with room for thousands of datagrams: the kernel takes what a test sends. */
+export function roomy(keep: Keep): { receiver: Receiver; socket: DatagramSocket } {
+  const { receiver, sender } = Receiver.pair(1 << 20);
+  return { receiver: keep(receiver), socket: keep(sender) };
+}
+
 /** A factory of sockets connected to a receiver, that remembers what it made. */
 export function factory(receiver: Receiver, keep: Keep): { make: () => DatagramSocket; made: DatagramSocket[] } {
   const made: DatagramSocket[] = [];
