@@ -24,7 +24,7 @@ import {
 } from './abi.ts';
 import type { Sockaddr } from './datagram.ts';
 import { EAFNOSUPPORT } from './errno.ts';
-import { argumentTypeError, outOfRangeError, SendmmsgError } from './errors.ts';
+import { argumentTypeError, outOfRangeError, SendmmsgError, shortened } from './errors.ts';
 import { sockaddrOfAddress } from './sockaddr.ts';
 
 /** CMSG_SPACE: bytes of a control message whose data has `size`. */
@@ -149,7 +149,8 @@ function sourceOf(from: unknown): Sockaddr {
     return sockaddrOfAddress(from);
   } catch (cause) {
     // Said anew: the address of an error is a destination.
-    throw new SendmmsgError(`Invalid IP address: "from" is ${from}`, { code: 'ERR_INVALID_IP_ADDRESS', cause });
+    const message = `Invalid IP address: "from" is ${shortened(from)}`;
+    throw new SendmmsgError(message, { code: 'ERR_INVALID_IP_ADDRESS', cause });
   }
 }
 

@@ -7,6 +7,9 @@ import { errnoName } from './errno.ts';
 
 const { isProxy } = types;
 
+/** Longer than any path of a socket, and any address with its zone. */
+const LONGEST_QUOTE = 128;
+
 /** Where a datagram was going, for error messages. */
 export interface ErrorTarget {
   readonly address?: string | undefined;
@@ -59,11 +62,12 @@ export class SendmmsgError extends Error {
 }
 Object.defineProperty(SendmmsgError.prototype, 'name', { value: 'SendmmsgError', configurable: true, writable: true });
 
-/** A failed system call: `sendmmsg EMSGSIZE 127.0.0.1:9`, as Node words it. */
-export function systemError(errno: number, syscall: string, target: ErrorTarget = {}): SendmmsgError {
+/** A failed system call: `sendmmsg EMSGSIZE 127.0.0.1:9`, as Node words it, and behind a colon what to do. */
+export function systemError(errno: number, syscall: string, target: ErrorTarget = {}, remedy = ''): SendmmsgError {
   const code = errnoName(errno);
   const where = describeTarget(target);
-  return new SendmmsgError(`${syscall} ${code}${where && ` ${where}`}`, { code, errno, syscall, ...target });
+  const message = `${syscall} ${code}${where && ` ${where}`}${remedy && `: ${remedy}`}`;
+  return new SendmmsgError(message, { code, errno, syscall, ...target });
 }
 
 /** A value of the wrong type: `ERR_INVALID_ARG_TYPE`. */
@@ -143,7 +147,12 @@ function received(value: unknown): string {
   if (value === undefined || value === null) return String(value);
   if (typeof value === 'function') return 'a function';
   if (typeof value === 'object') return classOf(value);
-  return `${typeof value} (${inspect(value, { breakLength: Infinity, maxStringLength: 64 })})`;
+  return `${typeof value} (${shortened(inspect(value, { breakLength: Infinity, maxStringLength: 64 }))})`;
+}
+
+/** What a user wrote, as it may stand in a message: a log line has room for an address or a path, not for any text. */
+export function shortened(text: string): string {
+  return text.length <= LONGEST_QUOTE ? text : `${text.slice(0, LONGEST_QUOTE)}…`;
 }
 
 /** Read from property descriptors: `inspect` would run an object's own `Symbol.toStringTag` and its class's `name`. */
@@ -152,13 +161,13 @@ function classOf(value: object): string {
     const maker: unknown = Object.getOwnPropertyDescriptor(at, 'constructor')?.value;
     if (typeof maker !== 'function' || isProxy(maker)) continue;
     const name: unknown = Object.getOwnPropertyDescriptor(maker, 'name')?.value;
-    if (typeof name === 'string' && name !== '') return `an instance of ${name.slice(0, 64)}`;
+    if (typeof name === 'string' && name !== '') return `an instance of ${shortened(name)}`;
   }
   return 'an object';
 }
 
 function describeTarget({ address, port, path }: ErrorTarget): string {
-  if (path !== undefined) return path.startsWith('\0') ? `@${path.slice(1)}` : path;
+  if (path !== undefined) return shortened(path.startsWith('\0') ? `@${path.slice(1)}` : path);
   if (address === undefined) return '';
-  return address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`;
+  return address.includes(':') ? `[${shortened(address)}]:${port}` : `${shortened(address)}:${port}`;
 }

@@ -7,7 +7,7 @@
 import { isIPv4, isIPv6 } from 'node:net';
 import { AF_INET, AF_INET6, AF_UNIX, SOCKADDR_IN_SIZE, SOCKADDR_IN6_SIZE, SUN_PATH_SIZE } from './abi.ts';
 import { Endpoint, type Sockaddr } from './datagram.ts';
-import { argumentTypeError, argumentValueError, badPortError, SendmmsgError } from './errors.ts';
+import { argumentTypeError, argumentValueError, badPortError, SendmmsgError, shortened } from './errors.ts';
 import { zoneIndex, zoneName } from './zone.ts';
 
 /** Most addresses (and paths) remembered; the cache starts anew past it. */
@@ -191,7 +191,10 @@ function encodePath(path: string): Sockaddr {
   const size = Buffer.byteLength(path);
   // A path ends with a NUL byte that the kernel wants room for; an abstract name is as long as msg_namelen says, unix(7).
   if (size > (isAbstract ? SUN_PATH_SIZE : SUN_PATH_SIZE - 1)) {
-    throw new SendmmsgError(`A unix socket path holds at most 107 bytes: ${path}`, { code: 'ENAMETOOLONG', path });
+    throw new SendmmsgError(`A unix socket path holds at most 107 bytes: ${shortened(path)}`, {
+      code: 'ENAMETOOLONG',
+      path,
+    });
   }
   const bytes = Buffer.alloc(112);
   bytes[0] = AF_UNIX;
@@ -201,7 +204,7 @@ function encodePath(path: string): Sockaddr {
 }
 
 function invalidAddress(address: string): SendmmsgError {
-  return new SendmmsgError(`Invalid IP address: ${address} (host names are not resolved here)`, {
+  return new SendmmsgError(`Invalid IP address: ${shortened(address)} (host names are not resolved here)`, {
     code: 'ERR_INVALID_IP_ADDRESS',
     address,
   });

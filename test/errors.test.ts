@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { DatagramSocket } from '../src/datagram-socket.ts';
 import { EMSGSIZE } from '../src/errno.ts';
 import {
   argumentTypeError,
@@ -8,6 +9,8 @@ import {
   SendmmsgError,
   systemError,
 } from '../src/errors.ts';
+import { endpoint } from '../src/sockaddr.ts';
+import { refusal } from './support/lower.ts';
 
 describe('systemError', () => {
   it.each([
@@ -120,5 +123,42 @@ describe('argument errors', () => {
       expect(argumentValueError('x', 'y', value).code).toBe('ERR_INVALID_ARG_VALUE');
     }
     expect(calls).toEqual([]);
+  });
+});
+
+describe('a value of 100 000 characters is cut in the message of', () => {
+  const long = 'x'.repeat(100_000);
+  const open = (options: object) => (): unknown => DatagramSocket.open(options);
+  const send = (datagram: object) => (): unknown => {
+    using socket = DatagramSocket.open();
+    return socket.sendmmsg([{ payload: 'x', ...datagram } as never]);
+  };
+  const call = (method: 'addMembership' | 'bindToDevice' | 'connect', argument: unknown) => (): unknown => {
+    using socket = DatagramSocket.open();
+    return socket[method](argument as never);
+  };
+
+  it.each<[where: string, run: () => unknown]>([
+    ['the address of an endpoint', () => endpoint(long, 9)],
+    ['its zone', () => endpoint(`fe80::1%${long}`, 9)],
+    ['its port', () => endpoint('127.0.0.1', long as never)],
+    ['the address of a datagram', send({ address: long, port: 9 })],
+    ['its path', send({ path: `/${long}` })],
+    ['a path with a NUL', send({ path: `/${long}\0x` })],
+    ['its source', send({ address: '127.0.0.1', port: 9, from: long })],
+    ['the zone of that', send({ address: '127.0.0.1', port: 9, from: `fe80::1%${long}` })],
+    ['its port', send({ address: '127.0.0.1', port: long })],
+    ['its dscp, a bigint', send({ address: '127.0.0.1', port: 9, dscp: BigInt('9'.repeat(100_000)) })],
+    ['its dscp, a symbol', send({ address: '127.0.0.1', port: 9, dscp: Symbol(long) })],
+    ['bind.address', open({ bind: { address: long } })],
+    ['connect.path', open({ type: 'unix', connect: { path: `/${long}` } })],
+    ['type', open({ type: long })],
+    ['bindToDevice', open({ bindToDevice: long })],
+    ['socket.bindToDevice()', call('bindToDevice', long)],
+    ['socket.connect()', call('connect', long)],
+    ['socket.addMembership()', call('addMembership', `ff02::1%${long}`)],
+  ])('%s', (_where, run) => {
+    const { message } = refusal(run);
+    expect(message.length).toBeLessThan(400);
   });
 });
