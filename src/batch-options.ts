@@ -4,6 +4,7 @@
 import type { NextObserver, SchedulerLike } from 'rxjs';
 import type { DatagramLike } from './datagram.ts';
 import { argumentTypeError, argumentValueError, outOfRangeError } from './errors.ts';
+import { checkOptionNames } from './option-names.ts';
 import type { PaceOptions } from './pace.ts';
 
 /**
@@ -143,17 +144,20 @@ const MAX_SLOTS = 2 ** 20;
 const MAX_QUEUED_BYTES = 2 ** 30;
 /** What a UDP datagram over IPv4 may hold. */
 const MAX_PACKED_BYTES = 65_507;
-/** MSG_MORE would merge a batch into one datagram, MSG_OOB means nothing here. */
-const REFUSED_FLAGS: readonly string[] = ['more', 'oob'];
 
-/** Reads every option once. Throws SendmmsgError that names the option and the value. */
-export function resolveBatchOptions(options: BatchOptions): ResolvedBatchOptions {
+/**
+ * Reads every option once. Throws SendmmsgError that names the option and the value.
+ *
+ * @param others - names of options that are not of the batch, and whose values are not looked at here
+ */
+export function resolveBatchOptions(options: BatchOptions, others: readonly string[] = []): ResolvedBatchOptions {
   if (typeof options !== 'object' || options === null) throw argumentTypeError('"options"', 'an object', options);
+  checkOptionNames('options', options, [...BATCH_OPTIONS, ...others]);
+  return resolved(options);
+}
+
+function resolved(options: BatchOptions): ResolvedBatchOptions {
   const { overflow = 'drop-oldest', gso = 'auto', conflateBy, pressure, scheduler } = options;
-  for (const name of REFUSED_FLAGS) {
-    if (!(name in options)) continue;
-    throw argumentValueError(`"options.${name}"`, 'is not for datagrams', (options as Record<string, unknown>)[name]);
-  }
   if (overflow !== 'drop-oldest' && overflow !== 'drop-newest' && overflow !== 'error') {
     throw argumentValueError('"options.overflow"', "must be 'drop-oldest', 'drop-newest' or 'error'", overflow);
   }
@@ -201,9 +205,15 @@ export function resolveBatchOptions(options: BatchOptions): ResolvedBatchOptions
   };
 }
 
+/** What there is: what comes of none, for each has its place there. */
+const BATCH_OPTIONS = Object.keys(resolved({}));
+
+const PACK_OPTIONS: readonly (keyof PackOptions)[] = ['maxBytes', 'separator', 'oversize'];
+
 function resolvePackOptions(pack: unknown): ResolvedPackOptions | undefined {
   if (pack === undefined) return undefined;
   if (typeof pack !== 'object' || pack === null) throw argumentTypeError('"options.pack"', 'an object', pack);
+  checkOptionNames('options.pack', pack, PACK_OPTIONS);
   const { maxBytes, separator = '\n', oversize = 'alone' } = pack as { [key in keyof PackOptions]: unknown };
   if (typeof separator !== 'string') throw argumentTypeError('"options.pack.separator"', 'a string', separator);
   if (oversize !== 'alone' && oversize !== 'reject') {
@@ -236,14 +246,12 @@ function milliseconds(name: string, value: unknown, fallback: number): number {
   return value;
 }
 
-const PACE_OPTIONS: readonly string[] = ['datagramsPerSecond', 'bytesPerSecond', 'burst'];
+const PACE_OPTIONS: readonly (keyof PaceOptions)[] = ['datagramsPerSecond', 'bytesPerSecond', 'burst'];
 
 function pace(value: PaceOptions | undefined): PaceOptions | undefined {
   if (value === undefined) return undefined;
   if (typeof value !== 'object' || value === null) throw argumentTypeError('"options.pace"', 'an object', value);
-  const unknown = Object.keys(value).find((name) => !PACE_OPTIONS.includes(name));
-  if (unknown !== undefined)
-    throw argumentValueError('"options.pace"', `may hold ${PACE_OPTIONS.join(', ')} only`, unknown);
+  checkOptionNames('options.pace', value, PACE_OPTIONS);
   const datagramsPerSecond = rate('datagramsPerSecond', value.datagramsPerSecond);
   const bytesPerSecond = rate('bytesPerSecond', value.bytesPerSecond);
   if (datagramsPerSecond === undefined && bytesPerSecond === undefined) {

@@ -4,9 +4,10 @@
 import { MAX_VLEN, MSG_CONFIRM, MSG_DONTROUTE } from './abi.ts';
 import type { DatagramLike } from './datagram.ts';
 import { DatagramReader } from './datagram-reader.ts';
-import { argumentTypeError, argumentValueError, systemError } from './errors.ts';
+import { argumentTypeError, systemError } from './errors.ts';
 import { MmsgRing } from './mmsg-ring.ts';
 import { nameSizeOf } from './mmsg-table.ts';
+import { checkOptionNames } from './option-names.ts';
 import { describeName } from './sockaddr.ts';
 import type { NativeTransport } from './transport.ts';
 
@@ -66,17 +67,19 @@ function callRing(transport: NativeTransport, maxBytes: number): MmsgRing {
   return new MmsgRing(layout, (bytes) => transport.allocate(bytes));
 }
 
-const FLAG_BITS: Readonly<Record<string, number>> = { dontRoute: MSG_DONTROUTE, confirm: MSG_CONFIRM };
+type Flag = 'dontRoute' | 'confirm';
+const FLAG_BITS: Readonly<Record<Flag, number>> = { dontRoute: MSG_DONTROUTE, confirm: MSG_CONFIRM };
+const FLAGS = Object.keys(FLAG_BITS) as Flag[];
 
-/** The bits of a call's flags. MSG_MORE would merge a batch into one datagram, MSG_OOB means nothing here: both are refused. */
-export function flagBits(flags: object): number {
+/** The bits of a call's flags. There are no others: MSG_MORE would merge a batch into one datagram, MSG_OOB means nothing here. */
+export function flagBits(flags: { readonly [flag in Flag]?: unknown }): number {
+  checkOptionNames('flags', flags, FLAGS);
   let bits = 0;
-  for (const [name, value] of Object.entries(flags)) {
-    const bit = Object.hasOwn(FLAG_BITS, name) ? FLAG_BITS[name] : undefined;
-    if (bit === undefined) throw argumentValueError('"flags"', 'may hold dontRoute and confirm only', name);
+  for (const name of FLAGS) {
+    const value = flags[name];
     if (value !== undefined && typeof value !== 'boolean')
       throw argumentTypeError(`"flags.${name}"`, 'a boolean', value);
-    if (value === true) bits |= bit;
+    if (value === true) bits |= FLAG_BITS[name];
   }
   return bits;
 }

@@ -12,6 +12,7 @@ import {
   SendmmsgError,
   systemError,
 } from './errors.ts';
+import { checkOptionNames } from './option-names.ts';
 import { checkedPort, sockaddrOfAddress, sockaddrOfPath } from './sockaddr.ts';
 
 /**
@@ -74,6 +75,20 @@ export interface ResolvedSocketOptions {
   readonly recvBufferSize: number | undefined;
 }
 
+const SOCKET_OPTIONS: readonly (keyof SocketOptions)[] = [
+  'type',
+  'bind',
+  'connect',
+  'reuseAddr',
+  'reusePort',
+  'ipv6Only',
+  'broadcast',
+  'bindToDevice',
+  'sendBufferSize',
+  'recvBufferSize',
+];
+const NAME_OPTIONS: readonly string[] = ['address', 'port', 'path'];
+
 const FAMILY = { udp4: AF_INET, udp6: AF_INET6, unix: AF_UNIX } as const;
 const ANY_ADDRESS = { udp4: '0.0.0.0', udp6: '::' } as const;
 const LOCAL_HOST = { udp4: '127.0.0.1', udp6: '::1' } as const;
@@ -81,6 +96,7 @@ const LOCAL_HOST = { udp4: '127.0.0.1', udp6: '::1' } as const;
 /** Checks the options of `DatagramSocket.open`. Throws SendmmsgError. */
 export function resolveSocketOptions(options: SocketOptions): ResolvedSocketOptions {
   if (typeof options !== 'object' || options === null) throw argumentTypeError('"options"', 'an object', options);
+  checkOptionNames('options', options, SOCKET_OPTIONS);
   const { type = 'udp4', bind, connect, reuseAddr, reusePort, ipv6Only, broadcast, bindToDevice } = options;
   if (typeof type !== 'string' || !Object.hasOwn(FAMILY, type)) throw badSocketTypeError(type);
   return {
@@ -119,6 +135,7 @@ function resolveName(
   lowestPort: 0 | 1,
 ): SocketName {
   if (typeof value !== 'object' || value === null) throw argumentTypeError(`"options.${option}"`, 'an object', value);
+  checkOptionNames(`options.${option}`, value, NAME_OPTIONS);
   const { address, port, path } = value as { address?: unknown; port?: unknown; path?: unknown };
   if (type === 'unix') {
     if (address !== undefined || port !== undefined) {

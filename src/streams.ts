@@ -121,7 +121,7 @@ export function createDatagramWritable(
   socket: DatagramSocket | (() => DatagramSocket),
   options: DatagramWritableOptions = {},
 ): DatagramWritable {
-  const resolved = resolveStreamOptions(socket, options);
+  const resolved = resolveStreamOptions(socket, options, ['onReport', 'signal']);
   const { signal } = options;
   if (signal !== undefined && !(signal instanceof AbortSignal)) {
     throw argumentTypeError('"options.signal"', 'an AbortSignal', signal);
@@ -180,7 +180,7 @@ export function createDatagramWritableStream(
   socket: DatagramSocket | (() => DatagramSocket),
   options: DatagramStreamOptions = {},
 ): DatagramWritableStream {
-  const { batch, onReport } = resolveStreamOptions(socket, options);
+  const { batch, onReport } = resolveStreamOptions(socket, options, ['onReport']);
   let fail: (error: unknown) => void;
   const outlet = new Outlet(socket, batch, { next: onReport, error: (error) => fail(error) });
   const stream = new WritableStream<DatagramLike>(
@@ -199,9 +199,13 @@ export function createDatagramWritableStream(
   return withStats(stream, outlet);
 }
 
-function resolveStreamOptions(socket: unknown, options: DatagramStreamOptions) {
+function resolveStreamOptions(
+  socket: unknown,
+  options: DatagramStreamOptions,
+  others: readonly (keyof DatagramWritableOptions)[],
+) {
   checkSocketSource(socket);
-  const batch = resolveBatchOptions(options);
+  const batch = resolveBatchOptions(options, others);
   const { onReport = () => {} } = options;
   if (typeof onReport !== 'function') throw argumentTypeError('"options.onReport"', 'a function', onReport);
   return { batch, onReport };
