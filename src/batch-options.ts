@@ -75,6 +75,11 @@ export interface BatchOptions {
   readonly dontRoute?: boolean | undefined;
   /** MSG_CONFIRM: tell the link layer that the peer answers, so that it is not probed by ARP; default false. Not through node:dgram. */
   readonly confirm?: boolean | undefined;
+  /**
+   * Whether the first loss of each kind in this thread (a datagram dropped by `overflow`, a datagram rejected) is told by a process
+   * warning, with a code; default true.
+   */
+  readonly warn?: boolean | undefined;
   /** Time for all timers; default: the event loop's own monotonic ones. */
   readonly scheduler?: SchedulerLike | undefined;
 }
@@ -128,6 +133,7 @@ export interface ResolvedBatchOptions {
   readonly pressure: NextObserver<boolean> | undefined;
   readonly dontRoute: boolean;
   readonly confirm: boolean;
+  readonly warn: boolean;
   readonly scheduler: SchedulerLike | undefined;
 }
 
@@ -201,6 +207,7 @@ function resolved(options: BatchOptions): ResolvedBatchOptions {
     pressure,
     dontRoute: flag('dontRoute', options.dontRoute),
     confirm: flag('confirm', options.confirm),
+    warn: flag('warn', options.warn, true),
     scheduler,
   };
 }
@@ -231,8 +238,8 @@ function integer(name: string, value: unknown, fallback: number, lowest: number,
   return value;
 }
 
-function flag(name: string, value: unknown): boolean {
-  if (value === undefined) return false;
+function flag(name: string, value: unknown, fallback = false): boolean {
+  if (value === undefined) return fallback;
   if (typeof value !== 'boolean') throw argumentTypeError(`"options.${name}"`, 'a boolean', value);
   return value;
 }

@@ -100,10 +100,12 @@ describe('known names', () => {
       pressure: { next: () => {} },
       dontRoute: false,
       confirm: false,
+      warn: false,
       scheduler: undefined,
     };
     const resolved = resolveBatchOptions(all as BatchOptions);
     expect(resolveBatchOptions(resolved as BatchOptions)).toEqual(resolved);
+    expect([resolved.warn, resolveBatchOptions({}).warn]).toEqual([false, true]);
     expect(() => sendmmsg(noSocket, all as BatchOptions)).not.toThrow();
   });
 

@@ -254,6 +254,8 @@ describe('bad arguments throw at once, before anything is subscribed to', () => 
     ['options.pressure', { pressure: true }, 'ERR_INVALID_ARG_TYPE'],
     ['options.dontRoute', { dontRoute: 1 }, 'ERR_INVALID_ARG_TYPE'],
     ['options.confirm', { confirm: 'yes' }, 'ERR_INVALID_ARG_TYPE'],
+    ['options.warn', { warn: 'yes' }, 'ERR_INVALID_ARG_TYPE'],
+    ['options.warn', { warn: null }, 'ERR_INVALID_ARG_TYPE'],
     ['options.more', { more: true }, 'ERR_INVALID_ARG_VALUE'],
     ['options.oob', { oob: false }, 'ERR_INVALID_ARG_VALUE'],
     ['options.pace', { pace: 20_000 }, 'ERR_INVALID_ARG_TYPE'],

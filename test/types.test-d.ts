@@ -216,6 +216,7 @@ expectTypeOf<BatchOptions>().toExtend<{
   readonly lanes?: number | undefined;
   readonly conflateBy?: ((datagram: DatagramLike) => unknown) | undefined;
   readonly pack?: PackOptions | undefined;
+  readonly warn?: boolean | undefined;
   readonly scheduler?: SchedulerLike | undefined;
 }>();
 expectTypeOf<PackOptions>().toEqualTypeOf<{

@@ -52,7 +52,7 @@ await measure(
     const queue = broadcast ? { highWaterMark: TICKS_QUEUED * length } : {};
     const sender = new BatchSender(
       socket,
-      { ...queue, ...options },
+      { ...queue, ...options, warn: false },
       {
         next({ sent, dropped, rejected }) {
           queued -= sent + dropped + rejected.length;

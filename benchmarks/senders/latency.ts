@@ -27,7 +27,9 @@ function throughOperator(): Sending {
   const to = endpoint(ADDRESS, port);
   const source = new Subject<DatagramLike>();
   const ended = new Promise<void>((complete, error) => {
-    source.pipe(sendmmsg(() => DatagramSocket.open(connect), options)).subscribe({ complete, error });
+    source
+      .pipe(sendmmsg(() => DatagramSocket.open(connect), { ...options, warn: false }))
+      .subscribe({ complete, error });
   });
   return {
     send: (payload) => source.next(connected ? payload : { payload, to }),

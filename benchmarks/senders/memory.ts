@@ -20,7 +20,7 @@ async function throughOperator(): Promise<void> {
     source
       .pipe(
         map(datagram),
-        sendmmsg(() => DatagramSocket.open(), options),
+        sendmmsg(() => DatagramSocket.open(), { ...options, warn: false }),
       )
       .subscribe({
         next: (report) => {
@@ -40,7 +40,7 @@ async function throughOperator(): Promise<void> {
 
 async function throughBatchSender(): Promise<void> {
   const socket = DatagramSocket.open();
-  const sender = new BatchSender(socket, options);
+  const sender = new BatchSender(socket, { ...options, warn: false });
   const sendSlice = async (count: number): Promise<void> => {
     for (let n = 0; n < count; n++) if (!sender.send(datagram())) await sender.ready();
   };

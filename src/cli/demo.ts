@@ -62,6 +62,7 @@ async function stream(port: number): Promise<Run> {
           sendmmsg(() => DatagramSocket.open({ connect: { address: '127.0.0.1', port } }), {
             batchSize: 256,
             flushAfterMs: 5,
+            warn: false, // the table tells
           }),
         )
         .subscribe({

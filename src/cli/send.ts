@@ -198,6 +198,7 @@ class Sending {
       drainTimeoutMs: drainTimeout ?? NO_DRAIN_TIMEOUT_MS,
       gso,
       offload: offload === true,
+      warn: false, // the summary tells
       ...(rate !== undefined && { pace: { datagramsPerSecond: rate } }),
       ...(pack !== undefined && { pack: { maxBytes: pack } }),
       ...(conflateBy !== undefined && { conflateBy: keyOfDatagram(conflateBy) }),
