@@ -23,6 +23,7 @@ import {
   UDP_SEGMENT,
 } from './abi.ts';
 import type { Sockaddr } from './datagram.ts';
+import { familyRemedy } from './destination-errors.ts';
 import { EAFNOSUPPORT } from './errno.ts';
 import { argumentTypeError, outOfRangeError, SendmmsgError, shortened } from './errors.ts';
 import { sockaddrOfAddress } from './sockaddr.ts';
@@ -66,7 +67,7 @@ export function controlOf(family: number, dscp: unknown, ecn: unknown, from: unk
   const source = from === undefined ? null : sourceOf(from);
   if (family === AF_UNIX) throw unsupported('"dscp", "ecn" and "from" are of IP, and this is a unix socket');
   if (source !== null && source.family !== family) {
-    throw unsupported(`"from" is ${from}, and this is an ${family === AF_INET ? 'IPv4' : 'IPv6'} socket`);
+    throw unsupported(`"from" is ${from}, ${familyRemedy(family, { address: from as string })}`);
   }
   return intern(family, tos, source, from as string | undefined);
 }

@@ -8,8 +8,8 @@ import { types } from 'node:util';
 import { AF_UNIX } from './abi.ts';
 import { type Control, controlOf } from './cmsg.ts';
 import { type Datagram, type DatagramLike, Endpoint, type RejectedDatagram, type Sockaddr } from './datagram.ts';
-import { EAFNOSUPPORT, EDESTADDRREQ } from './errno.ts';
-import { argumentTypeError, argumentValueError, SendmmsgError, systemError, unavailableError } from './errors.ts';
+import { connectedError, noDestinationError, wrongFamilyError } from './destination-errors.ts';
+import { argumentTypeError, argumentValueError, SendmmsgError, unavailableError } from './errors.ts';
 import { bytesOf, copyOf, MAX_UTF8, NO_BYTES, ofTypedArray, snapshotList } from './payload.ts';
 import { checkedPort, describeName, sockaddrBytes, sockaddrOfAddress, sockaddrOfPath } from './sockaddr.ts';
 
@@ -103,7 +103,7 @@ export class DatagramReader {
       }
       if (isUint8Array(payload)) return this.#readBytes(payload);
     }
-    this.#readAny(payload, address, port, path, to);
+    this.#readAny(datagram, payload, address, port, path, to);
     if (!this.#isSameControl(dscp, ecn, from)) this.#readControl(dscp, ecn, from);
   }
 
@@ -182,7 +182,7 @@ export class DatagramReader {
   }
 
   /** What is not of the commonest shapes. */
-  #readAny(payload: unknown, address: unknown, port: unknown, path: unknown, to: unknown): void {
+  #readAny(datagram: unknown, payload: unknown, address: unknown, port: unknown, path: unknown, to: unknown): void {
     let parts = payload;
     try {
       if (Array.isArray(payload)) parts = snapshotList(payload);
@@ -194,14 +194,15 @@ export class DatagramReader {
     // From here on no user code runs.
     try {
       this.#readPayload(parts);
-      this.#readDestination(address, port, path, to);
+      this.#readDestination(address, port, path, to, datagram);
     } catch (error) {
       this.#refused = { payload: parts, address, port, path, to };
       throw error;
     }
   }
 
-  #readDestination(address: unknown, port: unknown, path: unknown, to: unknown): void {
+  /** @param datagram - what it is the destination of, for an error to look at */
+  #readDestination(address: unknown, port: unknown, path: unknown, to: unknown, datagram?: unknown): void {
     if (this.#isSameDestination(address, port, path, to)) return;
     if (typeof address === 'string' && address === this.#lastAddress && path === undefined && to === undefined) {
       this.port = checkedPort(port);
@@ -210,10 +211,10 @@ export class DatagramReader {
     this.#lastEndpoint = this.#lastAddress = undefined;
     const isBare = address === undefined && port === undefined && path === undefined && to === undefined;
     if (this.#isConnected) {
-      if (!isBare) throw new SendmmsgError('Already connected', { code: 'ERR_SOCKET_DGRAM_IS_CONNECTED' });
+      if (!isBare) throw connectedError();
       this.sockaddr = null;
     } else if (isBare) {
-      throw systemError(EDESTADDRREQ, 'sendmmsg');
+      throw noDestinationError(this.#family, datagram);
     } else if (to !== undefined) {
       this.#readEndpoint(to, address === undefined && port === undefined && path === undefined);
     } else if (path !== undefined) {
@@ -221,11 +222,11 @@ export class DatagramReader {
         throw argumentValueError('"path"', 'cannot be combined with "address" or "port"', path);
       }
       const sockaddr = sockaddrOfPath(path);
-      if (this.#family !== AF_UNIX) throw systemError(EAFNOSUPPORT, 'sendmmsg', { path: path as string });
+      if (this.#family !== AF_UNIX) throw wrongFamilyError('sendmmsg', this.#family, { path: path as string });
       this.sockaddr = sockaddr;
       this.port = 0; // where an IP address has its port, a path has its first characters
     } else {
-      if (address === undefined) throw systemError(EDESTADDRREQ, 'sendmmsg');
+      if (address === undefined) throw noDestinationError(this.#family, datagram);
       const sockaddr = sockaddrOfAddress(address);
       this.port = checkedPort(port);
       this.#checkFamily(sockaddr, address as string, this.port);
@@ -246,7 +247,7 @@ export class DatagramReader {
   }
 
   #checkFamily(sockaddr: Sockaddr, address: string, port: number): void {
-    if (sockaddr.family !== this.#family) throw systemError(EAFNOSUPPORT, 'sendmmsg', { address, port });
+    if (sockaddr.family !== this.#family) throw wrongFamilyError('sendmmsg', this.#family, { address, port });
   }
 
   #readControl(dscp: unknown, ecn: unknown, from: unknown): void {

@@ -152,6 +152,102 @@ describe('a destination', () => {
   });
 });
 
+describe('an error of a destination says what to do', () => {
+  const messageOf = (datagram: unknown, family: number = AF_INET, isConnected = false): string =>
+    refusal(() => read(datagram, family, isConnected)).message;
+
+  it.each([
+    [
+      AF_INET,
+      /^sendmmsg EDESTADDRREQ: give the datagram "address" and "port" \(or "to"\), or open the socket with "connect"$/,
+    ],
+    [AF_INET6, /^sendmmsg EDESTADDRREQ: give the datagram "address" and "port"/],
+    [AF_UNIX, /^sendmmsg EDESTADDRREQ: give the datagram "path", or open the socket with "connect"$/],
+  ])('without one, family %i', (family, message) => {
+    for (const datagram of ['x', Buffer.from('x'), ['x'], { payload: 'x' }]) {
+      expect(messageOf(datagram, family)).toMatch(message);
+    }
+  });
+
+  it.each<[fields: object, meant: [string, string][]]>([
+    [{ host: '127.0.0.1', port: 9 }, [['host', 'address']]],
+    [{ hostname: '127.0.0.1', port: 9 }, [['hostname', 'address']]],
+    [
+      { adress: '127.0.0.1', Port: 9 },
+      [
+        ['adress', 'address'],
+        ['Port', 'port'],
+      ],
+    ],
+    [{ adress: undefined }, [['adress', 'address']]],
+    [{ destination: 5 }, [['destination', 'to']]],
+    [{ fileName: '/x' }, [['fileName', 'path']]],
+  ])('what looks like one: %o', (fields, meant) => {
+    const message = messageOf({ payload: 'x', ...fields });
+    for (const [name, field] of meant) expect(message).toContain(`it has "${name}": did you mean "${field}"?`);
+    expect(message.match(/did you mean/g)).toHaveLength(meant.length);
+  });
+
+  it.each([
+    ['other names', { payload: 'x', dscp: 0, timestamp: 5, tags: [] }],
+    ['inherited ones', Object.create({ payload: 'x', host: 'a' })],
+    ['hidden ones', Object.defineProperty({ payload: 'x' }, 'host', { value: 'a' })],
+    ['a very long one', { payload: 'x', [`host${'x'.repeat(100_000)}`]: 1 }],
+  ])('%s do not look like one', (_what, datagram) => {
+    expect(messageOf(datagram)).not.toContain('did you mean');
+  });
+
+  it('runs no getter and no trap to find out', () => {
+    const getter = Object.defineProperty({ payload: 'x' }, 'host', {
+      enumerable: true,
+      get: () => expect.unreachable(),
+    });
+    expect(messageOf(getter)).toContain('"host"');
+    const asked: string[] = [];
+    const handler = new Proxy({} as ProxyHandler<object>, {
+      get(_target, trap) {
+        asked.push(String(trap));
+        return undefined;
+      },
+    });
+    expect(messageOf(new Proxy({ payload: 'x', host: 'a' }, handler))).toMatch(/^sendmmsg EDESTADDRREQ/);
+    expect(new Set(asked)).toEqual(new Set(['get']));
+  });
+
+  it.each([
+    [HERE, AF_INET6, "127.0.0.1:9: an IPv4 address on a udp6 socket; open the socket with type 'udp4'"],
+    [HERE, AF_UNIX, "127.0.0.1:9: an IPv4 address on a unix socket; open the socket with type 'udp4'"],
+    [
+      { address: '::1', port: 9 },
+      AF_INET,
+      "[::1]:9: an IPv6 address on a udp4 socket; open the socket with type 'udp6'",
+    ],
+    [
+      { to: endpoint('::1', 9) },
+      AF_INET,
+      "[::1]:9: an IPv6 address on a udp4 socket; open the socket with type 'udp6'",
+    ],
+    [{ path: '/x' }, AF_INET, "/x: a path on a udp4 socket; open the socket with type 'unix'"],
+    [{ path: '/x' }, AF_INET6, "/x: a path on a udp6 socket; open the socket with type 'unix'"],
+    [
+      { ...HERE, from: '::1' },
+      AF_INET,
+      '"from" is ::1, an IPv6 address on a udp4 socket; open the socket with type \'udp6\'',
+    ],
+  ])('%o on a socket of family %i', (target, family, message) => {
+    const separator = 'from' in target ? ': ' : ' ';
+    expect(messageOf({ payload: 'x', ...target }, family)).toBe(`sendmmsg EAFNOSUPPORT${separator}${message}`);
+  });
+
+  it('on a connected socket', () => {
+    const reader = new DatagramReader(AF_INET, true);
+    const remedy = /^Already connected: .* bare payloads, or open it without "connect"$/;
+    expect(refusal(() => reader.read({ payload: 'x', ...HERE })).message).toMatch(remedy);
+    reader.readShared('x');
+    expect(refusal(() => reader.readPeer(endpoint('127.0.0.1', 9))).message).toMatch(remedy);
+  });
+});
+
 describe('control', () => {
   const reader = new DatagramReader(AF_INET, false);
   const controlAfter = (fields: object): unknown => {
