@@ -90,10 +90,9 @@ export function outOfRangeError(name: string, range: string, value: unknown): Se
 }
 
 /** A port that is not an integer from 1 to 65535: `ERR_SOCKET_BAD_PORT`. */
-export function badPortError(port: unknown, lowest: 0 | 1): SendmmsgError {
-  return new SendmmsgError(`Port should be >= ${lowest} and < 65536. Received ${received(port)}`, {
-    code: 'ERR_SOCKET_BAD_PORT',
-  });
+export function badPortError(port: unknown, lowest: 0 | 1, remedy = ''): SendmmsgError {
+  const message = `Port should be >= ${lowest} and < 65536. Received ${received(port)}${remedy && `; ${remedy}`}`;
+  return new SendmmsgError(message, { code: 'ERR_SOCKET_BAD_PORT' });
 }
 
 /** An argument left out: `ERR_MISSING_ARGS`. */

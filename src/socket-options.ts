@@ -3,11 +3,13 @@
  */
 import { AF_INET, AF_INET6, AF_UNIX } from './abi.ts';
 import type { Sockaddr } from './datagram.ts';
+import { typeOf, wrongFamilyError } from './destination-errors.ts';
 import { EAFNOSUPPORT } from './errno.ts';
 import {
   argumentTypeError,
   argumentValueError,
   badBufferSizeError,
+  badPortError,
   badSocketTypeError,
   SendmmsgError,
   systemError,
@@ -21,13 +23,16 @@ import { checkedPort, sockaddrOfAddress, sockaddrOfPath } from './sockaddr.ts';
  * @example
  * ```ts
  * import { DatagramSocket, type SocketOptions } from 'rx-sendmmsg';
- * const options: SocketOptions = { type: 'udp6', bind: { address: '::1' }, sendBufferSize: 1 << 20 };
+ * const options: SocketOptions = { bind: { address: '::1' }, sendBufferSize: 1 << 20 };
  * DatagramSocket.open(options).close();
  * ```
  * @see {@link https://nodejs.org/api/dgram.html#dgramcreatesocketoptions-callback | dgram.createSocket}, {@link https://man7.org/linux/man-pages/man7/socket.7.html | socket(7)}
  */
 export interface SocketOptions {
-  /** `'udp4'` (the default), `'udp6'`, or `'unix'` for a unix datagram socket. */
+  /**
+   * `'udp4'`, `'udp6'`, or `'unix'` for a unix datagram socket. Default: what the address or the path in `connect`, else in `bind`,
+   * is for; `'udp4'` where they say nothing.
+   */
   readonly type?: 'udp4' | 'udp6' | 'unix' | undefined;
   /** Local address and port (0 or none: any), or a path; a leading NUL byte names an abstract one. */
   readonly bind?:
@@ -89,6 +94,16 @@ const SOCKET_OPTIONS: readonly (keyof SocketOptions)[] = [
 ];
 const NAME_OPTIONS: readonly string[] = ['address', 'port', 'path'];
 
+type SocketType = 'udp4' | 'udp6' | 'unix';
+type NameOption = 'bind' | 'connect';
+
+interface GivenName {
+  readonly address?: unknown;
+  readonly port?: unknown;
+  readonly path?: unknown;
+  readonly value: object;
+}
+
 const FAMILY = { udp4: AF_INET, udp6: AF_INET6, unix: AF_UNIX } as const;
 const ANY_ADDRESS = { udp4: '0.0.0.0', udp6: '::' } as const;
 const LOCAL_HOST = { udp4: '127.0.0.1', udp6: '::1' } as const;
@@ -97,13 +112,18 @@ const LOCAL_HOST = { udp4: '127.0.0.1', udp6: '::1' } as const;
 export function resolveSocketOptions(options: SocketOptions): ResolvedSocketOptions {
   if (typeof options !== 'object' || options === null) throw argumentTypeError('"options"', 'an object', options);
   checkOptionNames('options', options, SOCKET_OPTIONS);
-  const { type = 'udp4', bind, connect, reuseAddr, reusePort, ipv6Only, broadcast, bindToDevice } = options;
-  if (typeof type !== 'string' || !Object.hasOwn(FAMILY, type)) throw badSocketTypeError(type);
+  const { type: givenType, reuseAddr, reusePort, ipv6Only, broadcast, bindToDevice } = options;
+  if (givenType !== undefined && !isSocketType(givenType)) throw badSocketTypeError(givenType);
+  const bind = givenName('bind', options.bind);
+  const connect = givenName('connect', options.connect);
+  const peerType = typeMeant(connect);
+  const type = givenType ?? peerType ?? typeMeant(bind) ?? 'udp4';
+  const followsPeer = givenType === undefined && peerType !== undefined;
   return {
     type,
     family: FAMILY[type],
-    bind: bind === undefined ? undefined : resolveName('bind', type, bind, 0),
-    connect: connect === undefined ? undefined : resolveName('connect', type, connect, 1),
+    bind: bind === undefined ? undefined : resolveName('bind', type, bind, followsPeer),
+    connect: connect === undefined ? undefined : resolveName('connect', type, connect, false),
     reuseAddr: flag('reuseAddr', reuseAddr),
     reusePort: flag('reusePort', reusePort),
     ipv6Only: flag('ipv6Only', ipv6Only),
@@ -117,41 +137,64 @@ export function resolveSocketOptions(options: SocketOptions): ResolvedSocketOpti
 /** The peer of `socket.connect`: a port and an address (as in node:dgram the local host if there is none), or a path. */
 export function resolvePeer(family: number, where: unknown, address: unknown): SocketName {
   if (family === AF_UNIX) {
-    if (address !== undefined) throw argumentValueError('"address"', 'must be left out for a unix socket', address);
-    return { sockaddr: sockaddrOfPath(where), path: where as string };
+    if (address !== undefined) throw argumentValueError('"address"', `must be left out ${IS_UNIX}`, address);
+    if (typeof where !== 'string') throw argumentTypeError('"path"', `a string ${IS_UNIX}`, where);
+    return { sockaddr: sockaddrOfPath(where), path: where };
   }
+  if (typeof where === 'string' && !/^\d+$/.test(where)) throw badPortError(where, 1, A_PATH);
   const port = checkedPort(where);
   const literal = address === undefined ? LOCAL_HOST[family === AF_INET ? 'udp4' : 'udp6'] : address;
   const sockaddr = sockaddrOfAddress(literal);
   const name = { address: literal as string, port };
-  if (sockaddr.family !== family) throw systemError(EAFNOSUPPORT, 'connect', name);
+  if (sockaddr.family !== family) throw wrongFamilyError('connect', family, name);
   return { sockaddr, ...name };
 }
 
-function resolveName(
-  option: 'bind' | 'connect',
-  type: keyof typeof FAMILY,
-  value: unknown,
-  lowestPort: 0 | 1,
-): SocketName {
+const A_PATH = "a path needs type 'unix'";
+const IS_UNIX = "for a unix socket; an address needs type 'udp4' or 'udp6'";
+
+function isSocketType(type: unknown): type is SocketType {
+  return typeof type === 'string' && Object.hasOwn(FAMILY, type);
+}
+
+/** What `bind` or `connect` hold; read once. */
+function givenName(option: NameOption, value: unknown): GivenName | undefined {
+  if (value === undefined) return undefined;
   if (typeof value !== 'object' || value === null) throw argumentTypeError(`"options.${option}"`, 'an object', value);
   checkOptionNames(`options.${option}`, value, NAME_OPTIONS);
-  const { address, port, path } = value as { address?: unknown; port?: unknown; path?: unknown };
+  const { address, port, path } = value as Omit<GivenName, 'value'>;
+  return { address, port, path, value };
+}
+
+/** The type of socket that a name is for, as far as it says so. */
+function typeMeant(name: GivenName | undefined): SocketType | undefined {
+  if (typeof name?.address === 'string') return typeOf({ address: name.address });
+  return name?.path !== undefined && name.address === undefined && name.port === undefined ? 'unix' : undefined;
+}
+
+/** @param followsPeer - whether `type` is what `connect` is for */
+function resolveName(option: NameOption, type: SocketType, given: GivenName, followsPeer: boolean): SocketName {
+  const { address, port, path, value } = given;
+  const forType = `for a ${type} socket${followsPeer ? ', as "options.connect" is' : ''}`;
   if (type === 'unix') {
     if (address !== undefined || port !== undefined) {
-      throw argumentValueError(`"options.${option}"`, 'must be { path } for a unix socket', value);
+      const why = `must be { path } ${forType}; an address needs type 'udp4' or 'udp6'`;
+      throw argumentValueError(`"options.${option}"`, why, value);
     }
     return { sockaddr: said(option, () => sockaddrOfPath(path)), path: path as string };
   }
   if (path !== undefined) {
-    throw argumentValueError(`"options.${option}"`, `must be { address, port } for a ${type} socket`, value);
+    throw argumentValueError(`"options.${option}"`, `must be { address, port } ${forType}; ${A_PATH}`, value);
   }
-  const literal = address ?? (option === 'bind' ? ANY_ADDRESS[type] : address);
+  const isLocal = option === 'bind';
+  const literal = address ?? (isLocal ? ANY_ADDRESS[type] : address);
   const sockaddr = said(option, () => sockaddrOfAddress(literal));
-  const checked = said(option, () => checkedPort(port ?? (option === 'bind' ? 0 : port), lowestPort));
+  const checked = said(option, () => checkedPort(port ?? (isLocal ? 0 : port), isLocal ? 0 : 1));
   const name = { address: literal as string, port: checked };
-  if (sockaddr.family !== FAMILY[type]) throw systemError(EAFNOSUPPORT, option, name);
-  return { sockaddr, ...name };
+  if (sockaddr.family === FAMILY[type]) return { sockaddr, ...name };
+  if (!followsPeer) throw wrongFamilyError(option, FAMILY[type], name);
+  const remedy = `"options.connect" is for a ${type} socket, "options.bind" for a ${typeOf(name)} one: give one family`;
+  throw systemError(EAFNOSUPPORT, option, name, remedy);
 }
 
 /** What is wrong with an address, said of the option that it stands in. */

@@ -112,6 +112,22 @@ describe.each(['sendmmsg', 'node:dgram'])('through %s', (backend) => {
     expect(await inbox.receiveText(2)).toEqual(['x', 'y']);
   });
 
+  it.each([
+    [
+      [9, '::1'],
+      'EAFNOSUPPORT',
+      "connect EAFNOSUPPORT [::1]:9: an IPv6 address on a udp4 socket; open the socket with type 'udp6'",
+    ],
+    [['/dev/log'], 'ERR_SOCKET_BAD_PORT', "a path needs type 'unix'"],
+    [['9'], 'ERR_SOCKET_BAD_PORT', "Port should be >= 1 and < 65536. Received string ('9')"],
+  ])('what is of another family is refused, and the error says what to do: %j', (args, code, message) => {
+    const socket = open();
+    const connect = socket.connect as (...args: unknown[]) => void;
+    const error = refusal(() => connect.apply(socket, args));
+    expect(error.code).toBe(code);
+    expect(error.message).toContain(message);
+  });
+
   it('a connect that fails leaves the socket as it was', async () => {
     const socket = open();
     const error = refusal(() => socket.connect(9, '255.255.255.255'));
@@ -245,12 +261,14 @@ describe('a unix socket', () => {
     [['/nonexistent/s'], 'ENOENT'],
     [[''], 'ERR_INVALID_ARG_VALUE'],
     [['p'.repeat(108)], 'ENAMETOOLONG'],
-    [[9], 'ERR_INVALID_ARG_TYPE'],
-    [[9, '127.0.0.1'], 'ERR_INVALID_ARG_VALUE'],
-  ])('is not connected to %j: %s', (args, code) => {
+    [[9], 'ERR_INVALID_ARG_TYPE', "an address needs type 'udp4' or 'udp6'"],
+    [[9, '127.0.0.1'], 'ERR_INVALID_ARG_VALUE', "an address needs type 'udp4' or 'udp6'"],
+  ])('is not connected to %j: %s', (args, code, remedy = '') => {
     const socket = keep(DatagramSocket.open({ type: 'unix' }));
     const connect = socket.connect as (...args: unknown[]) => void;
-    expect(refusal(() => connect.apply(socket, args)).code).toBe(code);
+    const error = refusal(() => connect.apply(socket, args));
+    expect(error.code).toBe(code);
+    expect(error.message).toContain(remedy);
     expect(refusal(() => socket.disconnect()).code).toBe(NOT_CONNECTED);
   });
 

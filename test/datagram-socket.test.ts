@@ -92,6 +92,70 @@ describe('open', () => {
     expect(refusal(() => DatagramSocket.open({ bind })).code).toBe('EADDRINUSE');
   });
 
+  const path = freshPath();
+  const v4 = { ...LOCAL, port: 9 };
+  const v6 = { address: '::1', port: 9 };
+  it.each<[options: SocketOptions, local: object]>([
+    [{ bind: { path } }, { path }],
+    [{ bind: {}, connect: v4 }, { family: 'IPv4' }],
+    [{ bind: { port: 0 } }, { family: 'IPv4' }],
+    [{ connect: v4 }, { family: 'IPv4' }],
+    ...(hasIPv6
+      ? ([
+          [{ bind: { address: '::' } }, { address: '::', family: 'IPv6' }],
+          [{ connect: v6 }, { address: '::1', family: 'IPv6' }],
+          [
+            { bind: {}, connect: v6 },
+            { address: '::1', family: 'IPv6' },
+          ],
+          [
+            { bind: { address: '::1' }, connect: v6 },
+            { address: '::1', family: 'IPv6' },
+          ],
+        ] satisfies [SocketOptions, object][])
+      : []),
+  ])('without a type opens what bind or connect are for: %j', (options, local) => {
+    using socket = DatagramSocket.open(options);
+    expect(socket.address()).toMatchObject(local);
+  });
+
+  it('without a type connects to a path', async () => {
+    using inbox = new Inbox({ bind: { path: freshPath() } });
+    using socket = DatagramSocket.open({ connect: inbox.socket.address() as { path: string } });
+    expect(socket.sendmmsg(['x']).sent).toBe(1);
+    expect(await inbox.receiveText(1)).toEqual(['x']);
+  });
+
+  it.each<[options: object, code: string]>([
+    [{ bind: { address: '::1' }, connect: v4 }, 'EAFNOSUPPORT'],
+    [{ bind: { address: '0.0.0.0' }, connect: v6 }, 'EAFNOSUPPORT'],
+    [{ bind: { path: '/x' }, connect: v4 }, 'ERR_INVALID_ARG_VALUE'],
+    [{ bind: LOCAL, connect: { path: '/x' } }, 'ERR_INVALID_ARG_VALUE'],
+  ])('without a type names both where bind and connect disagree: %j', (options, code) => {
+    const error = refusal(() => DatagramSocket.open(options));
+    expect(error.code).toBe(code);
+    for (const name of ['"options.bind"', '"options.connect"']) expect(error.message).toContain(name);
+    if (code === 'EAFNOSUPPORT') expect(error.message).toMatch(/^bind EAFNOSUPPORT/);
+  });
+
+  it('reads bind and connect once', () => {
+    const reads: string[] = [];
+    const counted = (values: Record<string, unknown>): object => {
+      const object = {};
+      for (const [key, value] of Object.entries(values)) {
+        const get = (): unknown => {
+          reads.push(key);
+          return value;
+        };
+        Object.defineProperty(object, key, { get });
+      }
+      return object;
+    };
+    const bind = counted({ address: '127.0.0.1', port: 0, path: undefined });
+    DatagramSocket.open(counted({ type: undefined, bind, connect: undefined })).close();
+    expect(reads.toSorted()).toEqual(['address', 'bind', 'connect', 'path', 'port', 'type']);
+  });
+
   const refused: [what: string, options: object, code: string, message: RegExp][] = [
     ['an address in use', { bind: { address: '192.0.2.1' } }, 'EADDRNOTAVAIL', /^bind EADDRNOTAVAIL 192\.0\.2\.1:0$/],
     [
@@ -143,13 +207,19 @@ describe('open', () => {
     [{ bind: { port: '80' } }, 'ERR_SOCKET_BAD_PORT', 'bind.*80'],
     [{ bind: { address: 'localhost' } }, 'ERR_INVALID_IP_ADDRESS', 'bind.*localhost'],
     [{ bind: { address: 5 } }, 'ERR_INVALID_ARG_TYPE', 'bind.*5'],
-    [{ bind: { address: '::1' } }, 'EAFNOSUPPORT', 'bind.*::1'],
-    [{ bind: { path: '/x' } }, 'ERR_INVALID_ARG_VALUE', 'bind'],
+    [{ type: 'udp4', bind: { address: '::1' } }, 'EAFNOSUPPORT', "^bind.*::1.*udp4.*open the socket with type 'udp6'"],
+    [{ type: 'udp6', bind: LOCAL }, 'EAFNOSUPPORT', "^bind.*127.*udp6.*open the socket with type 'udp4'"],
+    [{ type: 'udp4', connect: { address: '::1', port: 9 } }, 'EAFNOSUPPORT', "^connect .*::1.*type 'udp6'"],
+    [{ type: 'udp4', bind: { path: '/x' } }, 'ERR_INVALID_ARG_VALUE', "bind.*udp4.*a path needs type 'unix'"],
+    [{ type: 'udp6', connect: { path: '/x' } }, 'ERR_INVALID_ARG_VALUE', "connect.*udp6.*a path needs type 'unix'"],
+    [{ bind: { path: '/x', ...LOCAL } }, 'ERR_INVALID_ARG_VALUE', 'bind'],
+    [{ bind: { path: '/x', port: 9 } }, 'ERR_INVALID_ARG_VALUE', 'bind'],
+    [{ bind: { path: 5 } }, 'ERR_INVALID_ARG_TYPE', 'bind.*path.*5'],
     [{ connect: {} }, 'ERR_INVALID_ARG_TYPE', 'connect.*undefined'],
     [{ connect: { ...LOCAL } }, 'ERR_SOCKET_BAD_PORT', 'connect.*undefined'],
     [{ connect: { ...LOCAL, port: 0 } }, 'ERR_SOCKET_BAD_PORT', 'connect.*0'],
     [{ connect: { address: 'example.com', port: 9 } }, 'ERR_INVALID_IP_ADDRESS', 'connect.*example\\.com'],
-    [{ type: 'unix', bind: LOCAL }, 'ERR_INVALID_ARG_VALUE', 'bind'],
+    [{ type: 'unix', bind: LOCAL }, 'ERR_INVALID_ARG_VALUE', "bind.*unix.*an address needs type 'udp4' or 'udp6'"],
     [{ type: 'unix', bind: {} }, 'ERR_INVALID_ARG_TYPE', 'bind.*undefined'],
     [{ type: 'unix', bind: { path: '' } }, 'ERR_INVALID_ARG_VALUE', 'bind'],
     [{ type: 'unix', connect: { path: 'p'.repeat(108) } }, 'ENAMETOOLONG', 'connect.*ppp'],

@@ -79,6 +79,10 @@ expectTypeOf(connected()).toEqualTypeOf<DatagramSocket<DatagramLike>>();
 expectTypeOf(DatagramSocket.open(socketOptions)).toEqualTypeOf<DatagramSocket>();
 expectTypeOf(DatagramSocket.open(perhapsOptions)).toEqualTypeOf<DatagramSocket>();
 expectTypeOf(DatagramSocket.open({ type: 'unix', connect: { path: '/dev/log' } })).toEqualTypeOf<DatagramSocket>();
+expectTypeOf(DatagramSocket.open({ connect: { path: '/dev/log' } })).toEqualTypeOf<DatagramSocket>();
+expectTypeOf(DatagramSocket.open({ connect: { address: '::1', port: 9 } })).toEqualTypeOf<DatagramSocket>();
+expectTypeOf(DatagramSocket.open({ bind: { path: '/tmp/x' } })).toEqualTypeOf<DatagramSocket<Datagram>>();
+expectTypeOf(DatagramSocket.open({ bind: { address: '::' } })).toEqualTypeOf<DatagramSocket<Datagram>>();
 expectTypeOf(DatagramSocket.fromFd).toEqualTypeOf<(fd: number) => DatagramSocket>();
 expectTypeOf<DatagramSocket<Datagram>>().toExtend<DatagramSocket>();
 expectTypeOf<DatagramSocket['address']>().returns.toEqualTypeOf<
