@@ -26,7 +26,7 @@ import type { Sockaddr } from './datagram.ts';
 import { familyRemedy } from './destination-errors.ts';
 import { EAFNOSUPPORT } from './errno.ts';
 import { argumentTypeError, outOfRangeError, SendmmsgError, shortened } from './errors.ts';
-import { sockaddrOfAddress } from './sockaddr.ts';
+import { addressRemedy, sockaddrOfAddress } from './sockaddr.ts';
 
 /** CMSG_SPACE: bytes of a control message whose data has `size`. */
 const spaceOf = (size: number): number => (CMSGHDR_SIZE + size + 7) & ~7;
@@ -150,7 +150,7 @@ function sourceOf(from: unknown): Sockaddr {
     return sockaddrOfAddress(from);
   } catch (cause) {
     // Said anew: the address of an error is a destination.
-    const message = `Invalid IP address: "from" is ${shortened(from)}`;
+    const message = `Invalid IP address: "from" is ${shortened(from)} (${addressRemedy(from)})`;
     throw new SendmmsgError(message, { code: 'ERR_INVALID_IP_ADDRESS', cause });
   }
 }

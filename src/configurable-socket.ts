@@ -17,7 +17,7 @@ import {
 } from './errors.ts';
 import type { SocketControls } from './socket-controls.ts';
 import type { NativeTransport } from './transport.ts';
-import { withCanonicalZone } from './zone.ts';
+import { unknownZone, withCanonicalZone } from './zone.ts';
 
 /**
  * The knobs of a {@link DatagramSocket}, named and answered as those of a `node:dgram` socket, at any time until it is closed.
@@ -272,6 +272,6 @@ function located(call: string, at: unknown): string | undefined {
   checkText('multicastInterface', at);
   if (at.includes('\0')) throw systemError(EINVAL, call);
   const canonical = withCanonicalZone(at);
-  if (canonical === undefined) throw systemError(ENODEV, call);
+  if (canonical === undefined) throw systemError(ENODEV, call, {}, unknownZone(at.slice(at.indexOf('%') + 1)));
   return canonical;
 }

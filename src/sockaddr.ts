@@ -4,11 +4,11 @@
  * Parsed addresses are cached, so that a string costs its parse once. Nothing here resolves host names: a DNS lookup for
  * every datagram is the mistake of node:dgram (nodejs/node#35130). See ip(7), ipv6(7), unix(7).
  */
-import { isIPv4, isIPv6 } from 'node:net';
+import { isIP, isIPv4, isIPv6 } from 'node:net';
 import { AF_INET, AF_INET6, AF_UNIX, SOCKADDR_IN_SIZE, SOCKADDR_IN6_SIZE, SUN_PATH_SIZE } from './abi.ts';
 import { Endpoint, type Sockaddr } from './datagram.ts';
 import { argumentTypeError, argumentValueError, badPortError, SendmmsgError, shortened } from './errors.ts';
-import { zoneIndex, zoneName } from './zone.ts';
+import { unknownZone, zoneIndex, zoneName } from './zone.ts';
 
 /** Most addresses (and paths) remembered; the cache starts anew past it. */
 const CACHE_SIZE = 65_536;
@@ -204,8 +204,18 @@ function encodePath(path: string): Sockaddr {
 }
 
 function invalidAddress(address: string): SendmmsgError {
-  return new SendmmsgError(`Invalid IP address: ${shortened(address)} (host names are not resolved here)`, {
-    code: 'ERR_INVALID_IP_ADDRESS',
-    address,
-  });
+  const message = `Invalid IP address: ${shortened(address)} (${addressRemedy(address)})`;
+  return new SendmmsgError(message, { code: 'ERR_INVALID_IP_ADDRESS', address });
+}
+
+/** What to do about a text that is no address: one that was meant to be one is seen in it. */
+export function addressRemedy(text: string): string {
+  const percent = text.indexOf('%');
+  if (percent >= 0 && isIPv6(text.slice(0, percent))) return unknownZone(text.slice(percent + 1));
+  const [, literal = '', port] = /^\[?([\da-f:.]{1,45}?(?:%[^\]]{1,16}?)?)\]?(?::(\d{1,5}))?$/i.exec(text) ?? [];
+  const [address = '', zone] = literal.split('%');
+  if (isIP(address) === 0) return 'host names are not resolved here: look it up first, with dns.lookup()';
+  if (zone !== undefined && isIPv4(address)) return 'only an IPv6 address has a zone';
+  if (port === undefined) return `an address is written without brackets here, '${literal}'`;
+  return `give the address and the port apart: '${literal}', ${port}`;
 }

@@ -6,6 +6,7 @@
  */
 import { networkInterfaces } from 'node:os';
 import { IFNAMSIZ } from './abi.ts';
+import { shortened } from './errors.ts';
 import { libc } from './libc.ts';
 
 /** The number of a zone that is written as a number or as the name of an interface; `undefined`: there is no such one. */
@@ -27,6 +28,11 @@ export function zoneName(index: number): string | undefined {
     entries?.some((entry) => entry.family === 'IPv6' && entry.scopeid === index),
   );
   return found?.[0];
+}
+
+/** What is said of a zone that there is not. */
+export function unknownZone(zone: string): string {
+  return `this host has no interface named "${shortened(zone)}"`;
 }
 
 /** Whether an interface of Linux can have this name: a longer one, or one with a NUL, would be cut to that of another. */

@@ -5,6 +5,7 @@ import koffi from 'koffi';
 import { describe, expect, it } from 'vitest';
 import { AF_INET, AF_INET6, AF_UNIX, SOCKADDR_IN_SIZE, SOCKADDR_IN6_SIZE, SUN_PATH_SIZE } from '../src/abi.ts';
 import { Endpoint } from '../src/datagram.ts';
+import { DatagramSocket } from '../src/datagram-socket.ts';
 import {
   checkedPort,
   decodeSockaddr,
@@ -197,6 +198,52 @@ describe('zones', () => {
     '__proto__',
   ])('named %j are unknown: ERR_INVALID_IP_ADDRESS', (zone) => {
     expect(refusal(() => sockaddrOfAddress(`fe80::1%${zone}`)).code).toBe('ERR_INVALID_IP_ADDRESS');
+  });
+});
+
+describe('an error of an address says what to do', () => {
+  const text = (address: string): string => refusal(() => endpoint(address, 80)).message;
+
+  it.each([
+    ['1.2.3.4:80', "give the address and the port apart: '1.2.3.4', 80"],
+    ['[1.2.3.4]:80', "give the address and the port apart: '1.2.3.4', 80"],
+    ['[::1]:80', "give the address and the port apart: '::1', 80"],
+    ['[fe80::1%eth0]:80', "give the address and the port apart: 'fe80::1%eth0', 80"],
+    ['1:2:3:4:5:6:7:8:80', "give the address and the port apart: '1:2:3:4:5:6:7:8', 80"],
+    ['[::1]', "an address is written without brackets here, '::1'"],
+    ['fe80::1%nosuch', 'this host has no interface named "nosuch"'],
+    ['fe80::1%', 'this host has no interface named ""'],
+    ['127.0.0.1%lo', 'only an IPv6 address has a zone'],
+    ['localhost', 'host names are not resolved here: look it up first, with dns.lookup()'],
+    ['localhost:80', 'host names are not resolved here'],
+    ['1.2.3.4:', 'host names are not resolved here'],
+    ['', 'host names are not resolved here'],
+  ])('%j', (address, remedy) => {
+    expect(text(address)).toContain(`Invalid IP address: ${address} (${remedy}`);
+  });
+
+  it('wherever an address is given', () => {
+    using socket = DatagramSocket.open({ type: 'udp6' });
+    const zone = 'fe80::1%nosuch';
+    const from = { payload: 'x', address: '::1', port: 9 };
+    const unknown = 'this host has no interface named "nosuch"';
+    expect(refusal(() => endpoint('1.2.3.4:80', undefined as never)).code).toBe('ERR_INVALID_IP_ADDRESS');
+    for (const [run, code] of [
+      [() => endpoint(zone, 9), 'ERR_INVALID_IP_ADDRESS'],
+      [() => DatagramSocket.open({ bind: { address: zone } }), 'ERR_INVALID_IP_ADDRESS'],
+      [() => DatagramSocket.open({ connect: { address: zone, port: 9 } }), 'ERR_INVALID_IP_ADDRESS'],
+      [() => socket.connect(9, zone), 'ERR_INVALID_IP_ADDRESS'],
+      [() => socket.sendmmsg([{ payload: 'x', address: zone, port: 9 }]), 'ERR_INVALID_IP_ADDRESS'],
+      [() => socket.sendmmsg([{ ...from, from: zone }]), 'ERR_INVALID_IP_ADDRESS'],
+      [() => socket.addMembership('ff02::114', '::%nosuch'), 'ENODEV'],
+      [() => socket.addMembership('ff02::114%nosuch'), 'ENODEV'],
+      [() => socket.setMulticastInterface('::%nosuch'), 'ENODEV'],
+      [() => socket.addSourceSpecificMembership('::1', 'ff3e::1234', '::%nosuch'), 'ENODEV'],
+    ] as const) {
+      const error = refusal(run);
+      expect(error.code).toBe(code);
+      expect(error.message).toContain(unknown);
+    }
   });
 });
 
