@@ -164,7 +164,8 @@ export class DatagramSocket<D extends DatagramLike = DatagramLike> extends Confi
   connect(port: number, address?: string): void;
   /** Connects a unix socket to the path, or the abstract name (leading NUL byte), of its peer. */
   connect(path: string): void;
-  connect(where: number | string, address?: string): void {
+  connect(where: number | string, address?: string, ...rest: unknown[]): void {
+    refuseCallback('connect', where, address, ...rest);
     this.#setPeer(resolvePeer(this.#openTransport().family, where, address));
   }
 
@@ -174,7 +175,9 @@ export class DatagramSocket<D extends DatagramLike = DatagramLike> extends Confi
    * @throws SendmmsgError `ERR_SOCKET_DGRAM_NOT_RUNNING` once closed, `ERR_SOCKET_DGRAM_NOT_CONNECTED` without a peer, `EBUSY`
    * while a sender uses it
    */
-  disconnect(): void {
+  disconnect(): void;
+  disconnect(...rest: unknown[]): void {
+    refuseCallback('disconnect', ...rest);
     this.#setPeer(null);
   }
 
@@ -232,7 +235,9 @@ export class DatagramSocket<D extends DatagramLike = DatagramLike> extends Confi
   }
 
   /** Closes the socket; a sender that still has datagrams queued fails with `EBADF`. Does nothing the second time. */
-  close(): void {
+  close(): void;
+  close(...rest: unknown[]): void {
+    refuseCallback('close', ...rest);
     if (this.#transport.isClosed) return;
     this.#transport.close();
     this.#call.forget();
@@ -304,6 +309,17 @@ function named({ address, family, port }: AddressInfo): { address: string; famil
 function call(syscall: string, name: SocketName | undefined, result: number): number {
   if (result >= 0) return result;
   throw systemError(-result, syscall, name && { address: name.address, port: name.port, path: name.path });
+}
+
+/** node:dgram calls back when it is done; here a callback would never be called. */
+function refuseCallback(method: string, ...given: readonly unknown[]): void {
+  const callback = given.find((argument) => typeof argument === 'function');
+  if (callback === undefined) return;
+  throw argumentTypeError(
+    '"callback"',
+    `left out: socket.${method}() takes no callback, it is done when it returns`,
+    callback,
+  );
 }
 
 /** Removes what bind(2) made; an abstract name goes by itself. */

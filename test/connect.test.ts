@@ -142,6 +142,34 @@ describe.each(['sendmmsg', 'node:dgram'])('through %s', (backend) => {
   });
 });
 
+describe('callbacks', () => {
+  beforeEach(() => {
+    state.isNative = true;
+  });
+
+  it.each([
+    ['connect', {}, [9, '127.0.0.1']],
+    ['connect', {}, [9]],
+    ['connect', { type: 'unix' }, ['/dev/log']],
+    ['disconnect', { connect: { ...LOCAL, port: 9 } }, []],
+    ['close', {}, []],
+  ] as const)('socket.%s() takes none, and does nothing if it is given one: %o', (method, options, args) => {
+    const socket: DatagramSocket = keep(DatagramSocket.open(options));
+    const wasConnected = DatagramSocket.transportOf(socket).isConnected;
+    const run = socket[method] as (...args: unknown[]) => void;
+    const error = refusal(() => run.apply(socket, [...args, () => expect.unreachable()]));
+    expect(error.code).toBe('ERR_INVALID_ARG_TYPE');
+    expect(error.message).toContain(`socket.${method}() takes no callback, it is done when it returns`);
+    expect([socket.closed, DatagramSocket.transportOf(socket).isConnected]).toEqual([false, wasConnected]);
+  });
+
+  it('anything else that is given to close() is no callback', () => {
+    const socket = DatagramSocket.open();
+    for (const argument of [undefined, 0, null]) (socket.close as (argument: unknown) => void).call(socket, argument);
+    expect(socket.closed).toBe(true);
+  });
+});
+
 describe('natively', () => {
   beforeEach(() => {
     state.isNative = true;
