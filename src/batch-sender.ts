@@ -11,7 +11,7 @@ import { type DatagramIdentity, DatagramReader } from './datagram-reader.ts';
 import { DatagramSocket } from './datagram-socket.ts';
 import type { SenderCounters, SenderStats } from './diagnostics.ts';
 import { ENOBUFS } from './errno.ts';
-import { argumentTypeError, argumentValueError, SendmmsgError } from './errors.ts';
+import { argumentTypeError, argumentValueError, notRunningError, SendmmsgError } from './errors.ts';
 import { BLOCKED, FREE, type Lane } from './lane.ts';
 import { type BatchObserver, CLOSED, LaneDriver, NONE, OPEN } from './lane-driver.ts';
 import type { Lanes } from './lanes.ts';
@@ -50,12 +50,14 @@ export class BatchSender<D extends DatagramLike = DatagramLike> {
    * @param socket - stays open when the sender is closed
    * @param options - see {@link BatchOptions}
    * @param observer - told of each flush, of failure and of completion
-   * @throws SendmmsgError for bad options (`ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_OUT_OF_RANGE`)
+   * @throws SendmmsgError for bad options (`ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_OUT_OF_RANGE`), and
+   * `ERR_SOCKET_DGRAM_NOT_RUNNING` if the socket is closed
    */
   constructor(socket: DatagramSocket<D>, options: BatchOptions = {}, observer: BatchObserver = {}) {
     if (!(socket instanceof DatagramSocket)) throw argumentTypeError('"socket"', 'a DatagramSocket', socket);
     const resolved = resolveBatchOptions(options);
     const transport = DatagramSocket.transportOf(socket);
+    if (transport.isClosed) throw notRunningError('socket');
     const reader = new DatagramReader(transport.family, transport.isConnected, transport.supportsControl);
     this.#options = resolved;
     this.#reader = reader;
@@ -75,7 +77,7 @@ export class BatchSender<D extends DatagramLike = DatagramLike> {
    */
   send(datagram: D): boolean {
     const driver = this.#driver;
-    if (driver.state !== OPEN) throw driver.failure?.error ?? notRunning();
+    if (driver.state !== OPEN) throw driver.failure?.error ?? notRunningError('sender');
     if (this.#conflateBy !== null) return this.#sendKeyed(datagram, this.#conflateBy);
     try {
       this.#reader.read(datagram);
@@ -101,7 +103,7 @@ export class BatchSender<D extends DatagramLike = DatagramLike> {
    */
   broadcast(payload: Payload, to: Iterable<Endpoint>): boolean {
     const driver = this.#driver;
-    if (driver.state !== OPEN) throw driver.failure?.error ?? notRunning();
+    if (driver.state !== OPEN) throw driver.failure?.error ?? notRunningError('sender');
     if (typeof (to as Partial<Iterable<Endpoint>> | null)?.[Symbol.iterator] !== 'function') {
       throw argumentTypeError('"to"', 'an iterable of endpoints', to);
     }
@@ -322,8 +324,4 @@ function nothingDone(requeued: number): BatchReport {
     conflated: 0,
     rejected: Object.freeze([]),
   });
-}
-
-function notRunning(): SendmmsgError {
-  return new SendmmsgError('Not running', { code: 'ERR_SOCKET_DGRAM_NOT_RUNNING' });
 }

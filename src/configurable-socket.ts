@@ -215,7 +215,7 @@ export abstract class ConfigurableSocket {
   }
 
   #assertOpen(): void {
-    if (this.#transport.isClosed) throw notRunningError();
+    if (this.#transport.isClosed) throw notRunningError('socket');
   }
 
   #control<Result>(call: (controls: SocketControls) => Result): Result {

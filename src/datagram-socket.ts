@@ -135,8 +135,8 @@ export class DatagramSocket<D extends DatagramLike = DatagramLike> extends Confi
    * @param datagrams - at most 1024 are taken by one call (UIO_MAXIOV), and about 1 MiB
    * @param flags - `dontRoute` (MSG_DONTROUTE: only to hosts on a directly connected network), `confirm` (MSG_CONFIRM)
    * @returns how many were sent, from the front, and the bytes of each (`msg_len`)
-   * @throws SendmmsgError only if none could be sent: the errno (`EAGAIN` where it would have blocked), or the code of the
-   * first datagram if that is invalid
+   * @throws SendmmsgError `ERR_SOCKET_DGRAM_NOT_RUNNING` once closed; else only if none could be sent: the errno (`EAGAIN` where it
+   * would have blocked), or the code of the first datagram if that is invalid
    */
   sendmmsg(
     datagrams: readonly D[],
@@ -145,7 +145,7 @@ export class DatagramSocket<D extends DatagramLike = DatagramLike> extends Confi
     if (!Array.isArray(datagrams)) throw argumentTypeError('"datagrams"', 'an array', datagrams);
     if (typeof flags !== 'object' || flags === null) throw argumentTypeError('"flags"', 'an object', flags);
     const bits = flagBits(flags);
-    const transport = this.#transport;
+    const transport = this.#openTransport();
     if (!(transport instanceof NativeTransport)) throw unavailableError('socket.sendmmsg');
     return this.#call.send(transport, datagrams, bits);
   }
@@ -296,7 +296,7 @@ export class DatagramSocket<D extends DatagramLike = DatagramLike> extends Confi
   }
 
   #openTransport(): NativeTransport | DgramTransport {
-    if (this.closed) throw notRunningError();
+    if (this.closed) throw notRunningError('socket');
     return this.#transport;
   }
 }

@@ -128,9 +128,10 @@ export function notConnectedError(): SendmmsgError {
   return new SendmmsgError('Not connected', { code: 'ERR_SOCKET_DGRAM_NOT_CONNECTED' });
 }
 
-/** A socket that was closed: `ERR_SOCKET_DGRAM_NOT_RUNNING`. */
-export function notRunningError(): SendmmsgError {
-  return new SendmmsgError('Not running', { code: 'ERR_SOCKET_DGRAM_NOT_RUNNING' });
+/** A socket, or a sender, that was closed: `ERR_SOCKET_DGRAM_NOT_RUNNING`. */
+export function notRunningError(what: 'socket' | 'sender'): SendmmsgError {
+  const remedy = what === 'socket' ? 'open a new one' : 'make a new one';
+  return new SendmmsgError(`Not running: the ${what} is closed; ${remedy}`, { code: 'ERR_SOCKET_DGRAM_NOT_RUNNING' });
 }
 
 /** A type of socket that there is not: `ERR_SOCKET_BAD_TYPE`. */

@@ -134,6 +134,14 @@ describe.each(CASES)('$name', ({ door, options }) => {
     await failed;
   });
 
+  it('a socket that is closed already is an error at once, given or of a factory', async () => {
+    const closed = DatagramSocket.open({ connect: { address: '127.0.0.1', port: 9 } });
+    closed.close();
+    for (const socket of [closed, () => closed]) {
+      await expect(door.send(socket, options, ['x'])).rejects.toMatchObject({ code: 'ERR_SOCKET_DGRAM_NOT_RUNNING' });
+    }
+  });
+
   it('the socket of a factory is closed with the end; a given one stays open', async () => {
     const receiver = keep(Receiver.unix());
     const made: DatagramSocket[] = [];

@@ -17,8 +17,8 @@ import { SenderSubscriber, senderOperator } from './sender-subscriber.ts';
  * @param socket - an unconnected socket that stays open, or a factory whose socket is closed with the subscription
  * @param peers - the endpoints (an iterable), or an Observable of the current ones
  * @param options - see {@link BatchOptions}; `highWaterMark` should hold a payload for every peer
- * @returns an operator; its output errors only if the socket itself fails, if the queue is full with `overflow: 'error'`
- * (`ENOBUFS`), or if the Observable of peers errors or emits what is not iterable (`ERR_INVALID_ARG_TYPE`)
+ * @returns an operator; its output errors only if the socket itself fails (or was closed before), if the queue is full with
+ * `overflow: 'error'` (`ENOBUFS`), or if the Observable of peers errors or emits what is not iterable (`ERR_INVALID_ARG_TYPE`)
  * @throws SendmmsgError for bad arguments: `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_OUT_OF_RANGE`
  * @example
  * ```ts

@@ -17,8 +17,8 @@ import { SenderSubscriber, senderOperator } from './sender-subscriber.ts';
  *
  * @param socket - a socket that stays open, or a factory whose socket is closed with the subscription
  * @param options - see {@link BatchOptions}; checked at once
- * @returns an operator; its output errors only if the socket itself fails (`EBADF`, `ENOTSOCK`, …) or if the queue is
- * full with `overflow: 'error'` (`ENOBUFS`)
+ * @returns an operator; its output errors only if the socket itself fails (`EBADF`, `ENOTSOCK`, …;
+ * `ERR_SOCKET_DGRAM_NOT_RUNNING` if it was closed before) or if the queue is full with `overflow: 'error'` (`ENOBUFS`)
  * @throws SendmmsgError for bad options: `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_OUT_OF_RANGE`
  * @example
  * ```ts
