@@ -16,6 +16,7 @@ import { BLOCKED, FREE, type Lane } from './lane.ts';
 import { type BatchObserver, CLOSED, LaneDriver, NONE, OPEN } from './lane-driver.ts';
 import type { Lanes } from './lanes.ts';
 import type { MmsgRing } from './mmsg-ring.ts';
+import { isIterable, listPeers } from './peers.ts';
 
 export type { BatchObserver } from './lane-driver.ts';
 
@@ -97,18 +98,16 @@ export class BatchSender<D extends DatagramLike = DatagramLike> {
   /**
    * Queues one payload for many destinations: it is encoded once, and each destination is one datagram.
    *
-   * @param to - the endpoints; those of the wrong family are rejected one by one
+   * @param to - the endpoints, or a Map whose values they are; those of the wrong family are rejected one by one
    * @returns whether there is room for another datagram, as {@link send}
    * @throws SendmmsgError `ERR_SOCKET_DGRAM_NOT_RUNNING` once closed; `ERR_INVALID_ARG_TYPE` if `to` is not iterable
    */
-  broadcast(payload: Payload, to: Iterable<Endpoint>): boolean {
+  broadcast(payload: Payload, to: Iterable<Endpoint> | ReadonlyMap<unknown, Endpoint>): boolean {
     const driver = this.#driver;
     if (driver.state !== OPEN) throw driver.failure?.error ?? notRunningError('sender');
-    if (typeof (to as Partial<Iterable<Endpoint>> | null)?.[Symbol.iterator] !== 'function') {
-      throw argumentTypeError('"to"', 'an iterable of endpoints', to);
-    }
+    if (!isIterable(to)) throw argumentTypeError('"to"', 'an iterable, or a Map, of endpoints', to);
     // Both are user code: from here on there is none until the flush.
-    const peers = [...to];
+    const peers = listPeers(to);
     const keys = this.#conflateBy && peers.map((peer) => keyOf(this.#conflateBy!, { payload, to: peer }));
     const reader = this.#reader;
     let refusal: { readonly error: unknown; readonly identity: DatagramIdentity } | null = null;

@@ -1,7 +1,9 @@
+import { runInNewContext } from 'node:vm';
 import { type Observable, of, Subject, throwError } from 'rxjs';
 import { TestScheduler } from 'rxjs/testing';
 import { describe, expect, it } from 'vitest';
 import { broadcast } from '../operators/rxjs/broadcast.ts';
+import { BatchSender } from '../src/batch-sender.ts';
 import type { BatchReport, Endpoint, Payload } from '../src/datagram.ts';
 import { DatagramSocket } from '../src/datagram-socket.ts';
 import { endpoint } from '../src/index.ts';
@@ -140,6 +142,118 @@ describe('broadcast', () => {
         .pipe(broadcast(keep(DatagramSocket.open()), peers))
         .subscribe({ error: (error) => errors.push(error) });
       expect(errors.map(String)).toEqual(['Error: no peers']);
+    });
+  });
+
+  describe('a Map of peers', () => {
+    /** What a Map says of itself is not asked. */
+    class Players extends Map<string, Endpoint> {
+      override values(): never {
+        throw new Error('not to be called');
+      }
+      override [Symbol.iterator](): never {
+        throw new Error('not to be called');
+      }
+    }
+
+    it.each<[what: string, make: () => Map<string, Endpoint>]>([
+      ['a Map', () => new Map()],
+      ['a subclass', () => new Players()],
+      ['a Map of another realm', () => runInNewContext('new Map()') as Map<string, Endpoint>],
+    ])('of any kind counts by its values, as they are at each payload: %s', (_what, make) => {
+      const { peers, texts, socket } = setUp(3);
+      const current = make();
+      current.set('a', peers[0]!).set('b', peers[1]!);
+      const payloads = new Subject<Payload>();
+      const maps = new Subject<Map<string, Endpoint>>();
+      payloads.pipe(broadcast(socket, current, { batchSize: 1 })).subscribe();
+      payloads.next('one');
+      current.delete('a');
+      current.set('b', peers[2]!);
+      payloads.next('two');
+      payloads.complete();
+      of('three')
+        .pipe(broadcast(socket, of(current)))
+        .subscribe();
+      const ofMaps = new Subject<Payload>();
+      ofMaps.pipe(broadcast(socket, maps, { batchSize: 1 })).subscribe();
+      maps.next(current);
+      ofMaps.next('four');
+      current.set('a', peers[0]!);
+      ofMaps.next('five');
+      ofMaps.complete();
+      const sender = new BatchSender(socket);
+      sender.broadcast('six', current);
+      sender.flush();
+      sender.destroy();
+      expect([texts(0), texts(1), texts(2)]).toEqual([
+        ['one', 'five', 'six'],
+        ['one'],
+        ['two', 'three', 'four', 'five', 'six'],
+      ]);
+    });
+  });
+
+  describe('peers that can be walked only once', () => {
+    const peers = [DEAD];
+    const oneShots: [what: string, make: () => Iterable<Endpoint>][] = [
+      ['the values of a Map', () => new Map([['a', DEAD]]).values()],
+      ['the values of a Set', () => new Set(peers).values()],
+      ['the values of an array', () => peers.values()],
+      [
+        'a generator',
+        () =>
+          (function* () {
+            yield* peers;
+          })(),
+      ],
+      [
+        'an iterator of any kind',
+        (): IterableIterator<Endpoint> => ({
+          next: () => ({ done: true, value: undefined }),
+          [Symbol.iterator]() {
+            return this;
+          },
+        }),
+      ],
+    ];
+    const remedy = {
+      code: 'ERR_INVALID_ARG_VALUE',
+      message: expect.stringContaining('pass the Set, Map or array itself'),
+    };
+
+    it.each(oneShots)('are refused at once: %s', (_what, make) => {
+      expect(refusal(() => broadcast(keep(DatagramSocket.open()), make()))).toMatchObject(remedy);
+    });
+
+    it.each(oneShots)('are an error of the output where an Observable emits them: %s', (_what, make) => {
+      const errors: unknown[] = [];
+      const payloads = new Subject<Payload>();
+      payloads
+        .pipe(broadcast(keep(DatagramSocket.open()), of(make())))
+        .subscribe({ error: (error) => errors.push(error) });
+      expect(errors).toMatchObject([remedy]);
+      expect(payloads.observed).toBe(false);
+    });
+
+    it('are welcome to BatchSender.broadcast, which walks them once', () => {
+      const { peers, texts, socket } = setUp(2);
+      const sender = new BatchSender(socket);
+      sender.broadcast('x', new Set(peers).values());
+      sender.flush();
+      sender.destroy();
+      expect([texts(0), texts(1)]).toEqual([['x'], ['x']]);
+    });
+
+    it('are not iterables that give an iterator of their own each time', () => {
+      const { peers, texts, socket } = setUp(1);
+      const generated = {
+        *[Symbol.iterator]() {
+          yield* peers;
+        },
+      };
+      of('one', 'two').pipe(broadcast(socket, generated)).subscribe();
+      expect(texts(0)).toEqual(['one', 'two']);
     });
   });
 

@@ -177,11 +177,23 @@ sendmmsgIx(connected, { batchsize: 8 });
 expectTypeOf(broadcast).toEqualTypeOf<
   (
     socket: DatagramSocket | (() => DatagramSocket),
-    peers: Iterable<Endpoint> | Observable<Iterable<Endpoint>>,
+    peers:
+      | Iterable<Endpoint>
+      | ReadonlyMap<unknown, Endpoint>
+      | Observable<Iterable<Endpoint> | ReadonlyMap<unknown, Endpoint>>,
     options?: BatchOptions,
   ) => OperatorFunction<Payload, BatchReport>
 >();
 of('x').pipe(broadcast(unconnected, [endpoint('127.0.0.1', 9)], { highWaterMark: 9 }));
+declare const players: Map<string, Endpoint>;
+of('x').pipe(broadcast(unconnected, players));
+of('x').pipe(broadcast(unconnected, of(players)));
+new BatchSender(unconnected()).broadcast('x', players);
+new BatchSender(unconnected()).broadcast('x', players.values());
+// @ts-expect-error a Map of addresses
+of('x').pipe(broadcast(unconnected, new Map([['me', '127.0.0.1']])));
+// @ts-expect-error the entries of a Map
+of('x').pipe(broadcast(unconnected, players.entries()));
 // @ts-expect-error an address is no endpoint
 of('x').pipe(broadcast(unconnected, [peer]));
 // @ts-expect-error its input is payloads
@@ -257,7 +269,9 @@ expectTypeOf(sender).toEqualTypeOf<BatchSender>();
 expectTypeOf(new BatchSender(unconnected())).toEqualTypeOf<BatchSender<Datagram>>();
 expectTypeOf<BatchSender<Datagram>>().toExtend<BatchSender>();
 expectTypeOf(sender.send).toEqualTypeOf<(datagram: DatagramLike) => boolean>();
-expectTypeOf(sender.broadcast).toEqualTypeOf<(payload: Payload, to: Iterable<Endpoint>) => boolean>();
+expectTypeOf(sender.broadcast).toEqualTypeOf<
+  (payload: Payload, to: Iterable<Endpoint> | ReadonlyMap<unknown, Endpoint>) => boolean
+>();
 expectTypeOf(sender.ready).toEqualTypeOf<() => Promise<void>>();
 expectTypeOf(sender.flush).toEqualTypeOf<() => BatchReport>();
 expectTypeOf(sender.close).toEqualTypeOf<() => Promise<void>>();

@@ -3,22 +3,24 @@ import { type BatchOptions, resolveBatchOptions } from '../../src/batch-options.
 import type { BatchSender } from '../../src/batch-sender.ts';
 import type { BatchReport, Endpoint, Payload } from '../../src/datagram.ts';
 import type { DatagramSocket } from '../../src/datagram-socket.ts';
-import { argumentTypeError } from '../../src/errors.ts';
+import { lastingPeersError, type Peers } from '../../src/peers.ts';
 import { SenderSubscriber, senderOperator } from './sender-subscriber.ts';
 
 /**
  * Sends each payload that the source emits to all current peers, in batches, and emits a report for each flush.
  *
  * A payload is encoded once, however many peers there are; each peer is one datagram. Peers may come and go between two
- * payloads: of an iterable (a `Set` that is kept up to date) those count that it holds when the payload is emitted, of an
- * Observable those of its last set; before its first there are none. A dead or bad peer is its own business: it neither
+ * payloads: of an iterable (a `Set` that is kept up to date) those count that it holds when the payload is emitted, of a `Map`
+ * the values, of an Observable those of its last set; before its first there are none. An iterator (`players.values()`), which could
+ * be walked for one payload only, is refused: pass the `Set`, `Map` or array itself. A dead or bad peer is its own business: it neither
  * stops nor slows the others. With `conflateBy: ({ to }) => to` a congested socket sends each peer its latest state only.
  *
  * @param socket - an unconnected socket that stays open, or a factory whose socket is closed with the subscription
- * @param peers - the endpoints (an iterable), or an Observable of the current ones
+ * @param peers - the endpoints (an iterable, or a Map whose values they are), or an Observable of the current ones
  * @param options - see {@link BatchOptions}; `highWaterMark` should hold a payload for every peer
  * @returns an operator; its output errors only if the socket itself fails (or was closed before), if the queue is full with
- * `overflow: 'error'` (`ENOBUFS`), or if the Observable of peers errors or emits what is not iterable (`ERR_INVALID_ARG_TYPE`)
+ * `overflow: 'error'` (`ENOBUFS`), or if the Observable of peers errors or emits what is not iterable (`ERR_INVALID_ARG_TYPE`) or is
+ * an iterator (`ERR_INVALID_ARG_VALUE`)
  * @throws SendmmsgError for bad arguments: `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_OUT_OF_RANGE`
  * @example
  * ```ts
@@ -37,27 +39,32 @@ import { SenderSubscriber, senderOperator } from './sender-subscriber.ts';
  */
 export function broadcast(
   socket: DatagramSocket | (() => DatagramSocket),
-  peers: Iterable<Endpoint> | Observable<Iterable<Endpoint>>,
+  peers:
+    | Iterable<Endpoint>
+    | ReadonlyMap<unknown, Endpoint>
+    | Observable<Iterable<Endpoint> | ReadonlyMap<unknown, Endpoint>>,
   options: BatchOptions = {},
 ): OperatorFunction<Payload, BatchReport> {
-  if (!isObservable(peers) && !isIterable(peers)) {
-    throw argumentTypeError('"peers"', 'an iterable of endpoints, or an Observable of such', peers);
+  if (!isObservable(peers)) {
+    const error = lastingPeersError(peers, 'an iterable, or a Map, of endpoints, or an Observable of such');
+    if (error !== undefined) throw error;
   }
   return senderOperator(socket, resolveBatchOptions(options), (sender) => new BroadcastSubscriber(sender, peers));
 }
 
 class BroadcastSubscriber extends SenderSubscriber<Payload> {
-  #peers: Iterable<Endpoint> = [];
+  #peers: Peers = [];
 
-  constructor(sender: BatchSender, peers: Iterable<Endpoint> | Observable<Iterable<Endpoint>>) {
+  constructor(sender: BatchSender, peers: Peers | Observable<Peers>) {
     super(sender);
     if (!isObservable(peers)) this.#peers = peers;
     else
       this.add(
         peers.subscribe({
           next: (current) => {
-            if (isIterable(current)) this.#peers = current;
-            else sender.abort(argumentTypeError('"peers"', 'an Observable of iterables of endpoints', current));
+            const error = lastingPeersError(current, 'an Observable of iterables, or of Maps, of endpoints');
+            if (error === undefined) this.#peers = current;
+            else sender.abort(error);
           },
           error: (error: unknown) => sender.abort(error),
         }),
@@ -72,8 +79,4 @@ class BroadcastSubscriber extends SenderSubscriber<Payload> {
       this.sender.abort(error); // the peers' own iterator threw
     }
   }
-}
-
-function isIterable(value: unknown): value is Iterable<Endpoint> {
-  return typeof (value as Partial<Iterable<Endpoint>> | null | undefined)?.[Symbol.iterator] === 'function';
 }
