@@ -1,6 +1,8 @@
 /**
  * The vocabulary of the public API: what a datagram is, and what is told about it afterwards.
  */
+import { AF_INET } from './abi.ts';
+import { formatIPv4, formatIPv6 } from './address-text.ts';
 import type { SendmmsgError } from './errors.ts';
 
 /**
@@ -96,11 +98,15 @@ export interface Sockaddr {
 /**
  * A destination that was parsed once; made by {@link endpoint}.
  *
+ * A `Set` or a `Map` compares endpoints by identity: two calls of `endpoint()` give two objects, though of one address. What is to
+ * be found again by its address is kept in a `Map` by {@link Endpoint.key}.
+ *
  * @example
  * ```ts
  * import { endpoint, type Endpoint } from 'rx-sendmmsg';
  * const peers: Endpoint[] = [endpoint('127.0.0.1', 4000), endpoint('127.0.0.1', 4001)];
- * console.log(peers.map((peer) => `${peer.address}:${peer.port}`));
+ * const byKey = new Map(peers.map((peer) => [peer.key, peer]));
+ * console.log(byKey.has(endpoint('127.0.0.1', 4001).key)); // true
  * ```
  * @see {@link https://man7.org/linux/man-pages/man7/ip.7.html | ip(7)}, {@link https://man7.org/linux/man-pages/man7/ipv6.7.html | ipv6(7)}
  */
@@ -112,6 +118,7 @@ export class Endpoint {
   /** `'IPv4'` or `'IPv6'`. */
   readonly family: 'IPv4' | 'IPv6';
   readonly #sockaddr: Sockaddr;
+  #key: string | undefined;
 
   /** @internal use {@link endpoint} */
   constructor(address: string, port: number, family: 'IPv4' | 'IPv6', sockaddr: Sockaddr) {
@@ -122,10 +129,28 @@ export class Endpoint {
     Object.freeze(this);
   }
 
+  /**
+   * The address and the port as canonical text, equal for all ways to write them: `'127.0.0.1:4000'`, `'[::1]:4000'`, a zone by the
+   * number of its interface, `'[fe80::1%2]:4000'`.
+   *
+   * @see {@link https://www.rfc-editor.org/rfc/rfc5952 | RFC 5952}
+   */
+  get key(): string {
+    this.#key ??= keyOf(this.#sockaddr, this.port);
+    return this.#key;
+  }
+
   /** @internal The encoded address of a real endpoint; `undefined` for anything that merely looks like one. */
   static sockaddrOf(value: Endpoint): Sockaddr | undefined {
     return #sockaddr in value ? value.#sockaddr : undefined;
   }
+}
+
+function keyOf({ family, words }: Sockaddr, port: number): string {
+  const bytes = new Uint8Array(words.buffer, words.byteOffset, words.byteLength);
+  if (family === AF_INET) return `${formatIPv4(bytes.subarray(4, 8))}:${port}`;
+  const scope = words[6]!;
+  return `[${formatIPv6(bytes.subarray(8, 24))}${scope === 0 ? '' : `%${scope}`}]:${port}`;
 }
 
 /**

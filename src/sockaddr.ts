@@ -6,6 +6,7 @@
  */
 import { isIP, isIPv4, isIPv6 } from 'node:net';
 import { AF_INET, AF_INET6, AF_UNIX, SOCKADDR_IN_SIZE, SOCKADDR_IN6_SIZE, SUN_PATH_SIZE } from './abi.ts';
+import { formatIPv4, formatIPv6 } from './address-text.ts';
 import { Endpoint, type Sockaddr } from './datagram.ts';
 import { argumentTypeError, argumentValueError, badPortError, SendmmsgError, shortened } from './errors.ts';
 import { unknownZone, zoneIndex, zoneName } from './zone.ts';
@@ -77,11 +78,11 @@ export function decodeSockaddr(
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const family = bytes.byteLength >= 2 ? view.getUint16(0, true) : AF_UNIX;
   if (family === AF_INET) {
-    return { address: bytes.subarray(4, 8).join('.'), family: 'IPv4', port: view.getUint16(2) };
+    return { address: formatIPv4(bytes.subarray(4, 8)), family: 'IPv4', port: view.getUint16(2) };
   }
   if (family === AF_INET6) {
     const scope = view.getUint32(24, true);
-    const address = formatIPv6(view) + (scope === 0 ? '' : `%${zoneName(scope) ?? scope}`);
+    const address = formatIPv6(bytes.subarray(8, 24)) + (scope === 0 ? '' : `%${zoneName(scope) ?? scope}`);
     return { address, family: 'IPv6', port: view.getUint16(2) };
   }
   if (bytes.byteLength <= 2) return { path: '' };
@@ -165,22 +166,6 @@ function parseIPv6(literal: string): Uint8Array {
     bytes[2 * index + 1] = group & 0xff;
   });
   return bytes;
-}
-
-/** The canonical text of RFC 5952: the longest run of zero groups is folded, the first of equals. */
-function formatIPv6(view: DataView): string {
-  const groups = Array.from({ length: 8 }, (_, index) => view.getUint16(8 + 2 * index));
-  if (groups.slice(0, 5).every((group) => group === 0) && groups[5] === 0xffff) {
-    return `::ffff:${Array.from({ length: 4 }, (_, index) => view.getUint8(20 + index)).join('.')}`;
-  }
-  let [start, length] = [0, 1];
-  for (let from = 0; from < 8; from++) {
-    let to = from;
-    while (to < 8 && groups[to] === 0) to++;
-    if (to - from > length) [start, length] = [from, to - from];
-  }
-  const text = (part: number[]): string => part.map((group) => group.toString(16)).join(':');
-  return length < 2 ? text(groups) : `${text(groups.slice(0, start))}::${text(groups.slice(start + length))}`;
 }
 
 function encodePath(path: string): Sockaddr {

@@ -271,6 +271,40 @@ describe('endpoint()', () => {
     expect(Endpoint.sockaddrOf(local)).toBe(sockaddrOfAddress('127.0.0.1'));
   });
 
+  it.each([
+    ['127.0.0.1', 4000, '127.0.0.1:4000'],
+    ['0.0.0.0', 1, '0.0.0.0:1'],
+    ['::1', 4000, '[::1]:4000'],
+    ['0:0:0:0:0:0:0:1', 4000, '[::1]:4000'],
+    ['0000::0001', 4000, '[::1]:4000'],
+    ['::1%0', 4000, '[::1]:4000'],
+    ['2001:DB8::A', 65_535, '[2001:db8::a]:65535'],
+    ['2001:db8:0:0:1:0:0:1', 9, '[2001:db8::1:0:0:1]:9'],
+    ['2001:db8:0:1:1:1:1:1', 9, '[2001:db8:0:1:1:1:1:1]:9'],
+    ['::ffff:7f00:1', 9, '[::ffff:127.0.0.1]:9'],
+    ['fe80::1%2', 4000, '[fe80::1%2]:4000'],
+    ['fe80:0::1%0002', 4000, '[fe80::1%2]:4000'],
+    ['fe80::1%4294967295', 9, '[fe80::1%4294967295]:9'],
+  ])('has a key, canonical text: of %s and %i it is %s', (address, port, key) => {
+    const target = endpoint(address, port);
+    expect(target.key).toBe(key);
+    expect([target.key, target.address, Object.isFrozen(target)]).toEqual([key, address, true]);
+    expect(Object.keys(target)).toEqual(['address', 'port', 'family']);
+  });
+
+  it('the key of a zone has the number of its interface, however it is written', () => {
+    const index = ifNametoindex('lo') as number;
+    for (const zone of ['lo', index]) expect(endpoint(`fe80::1%${zone}`, 9).key).toBe(`[fe80::1%${index}]:9`);
+  });
+
+  it('the key is as inet_ntop writes the address', () => {
+    fc.assert(
+      fc.property(ipv4, fc.integer({ min: 1, max: 65_535 }), (text, port) => {
+        expect(endpoint(text, port).key).toBe(`${ntop(AF_INET, pton(AF_INET, text)!)}:${port}`);
+      }),
+    );
+  });
+
   it('cannot be forged', () => {
     const forged = Object.create(Endpoint.prototype, Object.getOwnPropertyDescriptors(endpoint('127.0.0.1', 9)));
     expect(forged).toBeInstanceOf(Endpoint);

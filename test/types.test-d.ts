@@ -66,7 +66,9 @@ expectTypeOf<{ payload: string; port: string }>().not.toExtend<Datagram>();
 // @ts-expect-error a misspelt property
 ({ payload: 'x', adress: '127.0.0.1' }) satisfies Datagram;
 expectTypeOf(endpoint).toEqualTypeOf<(address: string, port: number) => Endpoint>();
-expectTypeOf<Endpoint>().toExtend<{ address: string; port: number; family: 'IPv4' | 'IPv6' }>();
+expectTypeOf<Endpoint>().toExtend<{ address: string; port: number; family: 'IPv4' | 'IPv6'; key: string }>();
+// @ts-expect-error an endpoint is what it was made
+endpoint('::1', 9).key = '[::2]:9';
 // @ts-expect-error only endpoint() makes one
 ({ ...peer, family: 'IPv4' }) satisfies Endpoint;
 

@@ -103,7 +103,7 @@ function keyOfDatagram(keyOf: KeyOf): (datagram: DatagramLike) => unknown {
     if (datagram instanceof Uint8Array) return keyOf(datagram);
     const { payload, to } = datagram as Datagram;
     const key = keyOf(payload as Uint8Array);
-    return key === undefined ? undefined : `${to!.address} ${to!.port} ${String(key)}`;
+    return key === undefined ? undefined : `${to!.key} ${String(key)}`;
   };
 }
 
