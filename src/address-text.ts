@@ -7,7 +7,9 @@ export function formatIPv4(bytes: Uint8Array): string {
   return bytes.join('.');
 }
 
-/** The 16 bytes of an IPv6 address, as RFC 5952 has it: the longest run of zero groups is folded, the first of equals. */
+/**
+ * The 16 bytes of an IPv6 address, as RFC 5952 has it: the longest run of zero groups is folded, the first of equals.
+ */
 export function formatIPv6(bytes: Uint8Array): string {
   const groups = Array.from({ length: 8 }, (_, index) => (bytes[2 * index]! << 8) | bytes[2 * index + 1]!);
   if (groups.slice(0, 5).every((group) => group === 0) && groups[5] === 0xffff) {

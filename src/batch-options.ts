@@ -76,8 +76,8 @@ export interface BatchOptions {
   /** MSG_CONFIRM: tell the link layer that the peer answers, so that it is not probed by ARP; default false. Not through node:dgram. */
   readonly confirm?: boolean | undefined;
   /**
-   * Whether the first loss of each kind in this thread (a datagram dropped by `overflow`, a datagram rejected) is told by a process
-   * warning, with a code; default true.
+   * Whether the first loss of each kind in this thread (a datagram dropped by `overflow`, a datagram rejected) is told
+   * by a process warning, with a code; default true.
    */
   readonly warn?: boolean | undefined;
   /** Time for all timers; default: the event loop's own monotonic ones. */

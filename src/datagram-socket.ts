@@ -135,8 +135,8 @@ export class DatagramSocket<D extends DatagramLike = DatagramLike> extends Confi
    * @param datagrams - at most 1024 are taken by one call (UIO_MAXIOV), and about 1 MiB
    * @param flags - `dontRoute` (MSG_DONTROUTE: only to hosts on a directly connected network), `confirm` (MSG_CONFIRM)
    * @returns how many were sent, from the front, and the bytes of each (`msg_len`)
-   * @throws SendmmsgError `ERR_SOCKET_DGRAM_NOT_RUNNING` once closed; else only if none could be sent: the errno (`EAGAIN` where it
-   * would have blocked), or the code of the first datagram if that is invalid
+   * @throws SendmmsgError `ERR_SOCKET_DGRAM_NOT_RUNNING` once closed; else only if none could be sent: the errno
+   * (`EAGAIN` where it would have blocked), or the code of the first datagram if that is invalid
    */
   sendmmsg(
     datagrams: readonly D[],

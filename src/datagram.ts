@@ -98,8 +98,8 @@ export interface Sockaddr {
 /**
  * A destination that was parsed once; made by {@link endpoint}.
  *
- * A `Set` or a `Map` compares endpoints by identity: two calls of `endpoint()` give two objects, though of one address. What is to
- * be found again by its address is kept in a `Map` by {@link Endpoint.key}.
+ * A `Set` or a `Map` compares endpoints by identity: two calls of `endpoint()` give two objects, though of one address.
+ * What is to be found again by its address is kept in a `Map` by {@link Endpoint.key}.
  *
  * @example
  * ```ts
@@ -130,8 +130,8 @@ export class Endpoint {
   }
 
   /**
-   * The address and the port as canonical text, equal for all ways to write them: `'127.0.0.1:4000'`, `'[::1]:4000'`, a zone by the
-   * number of its interface, `'[fe80::1%2]:4000'`.
+   * The address and the port as canonical text, equal for all ways to write them: `'127.0.0.1:4000'`, `'[::1]:4000'`, a
+   * zone by the number of its interface, `'[fe80::1%2]:4000'`.
    *
    * @see {@link https://www.rfc-editor.org/rfc/rfc5952 | RFC 5952}
    */

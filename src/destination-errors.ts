@@ -13,7 +13,9 @@ const DESTINATION_FIELDS: readonly string[] = ['address', 'port', 'path', 'to'];
 /** More names than any datagram has that was written by hand. */
 const NAMES_LOOKED_AT = 32;
 
-/** No destination, and no peer: `EDESTADDRREQ`. Says which fields of the datagram look as if they were meant to be one. */
+/**
+ * No destination, and no peer: `EDESTADDRREQ`. Says which fields of the datagram look as if they were meant to be one.
+ */
 export function noDestinationError(family: number, datagram: unknown): SendmmsgError {
   const fields = family === AF_UNIX ? '"path"' : '"address" and "port" (or "to")';
   const meant = lookalikes(datagram).map(([name, field]) => `; it has "${shortened(name)}": did you mean "${field}"?`);

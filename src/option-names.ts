@@ -5,7 +5,10 @@
  */
 import { SendmmsgError, shortened } from './errors.ts';
 
-/** What others call it, in small letters: node:dgram, node:net, RxJS, statsd clients, setsockopt(2). The first that is known here. */
+/**
+ * What others call it, in small letters: node:dgram, node:net, RxJS, statsd clients, setsockopt(2). The first that is
+ * known here.
+ */
 const ALIASES: ReadonlyMap<string, readonly string[]> = new Map(
   Object.entries({
     address: ['host', 'hostname', 'ip', 'ipaddress', 'remoteaddress', 'localaddress', 'addr'],
@@ -52,8 +55,8 @@ const ALIASES: ReadonlyMap<string, readonly string[]> = new Map(
 const LONGEST_NAME = 40;
 
 /**
- * Throws SendmmsgError `ERR_INVALID_ARG_VALUE` if an object of options has an own enumerable property of an unknown name, whatever
- * its value. Runs no getter.
+ * Throws SendmmsgError `ERR_INVALID_ARG_VALUE` if an object of options has an own enumerable property of an unknown
+ * name, whatever its value. Runs no getter.
  *
  * @param where - what the object is called: `'options'`, `'options.bind'`
  */
@@ -61,7 +64,9 @@ export function checkOptionNames(where: string, options: object, known: readonly
   for (const name of Object.keys(options)) if (!known.includes(name)) throw unknownOptionError(where, name, known);
 }
 
-/** The known name that is most likely meant by another: the same in other letters, an alias, a misspelling, or a part. */
+/**
+ * The known name that is most likely meant by another: the same in other letters, an alias, a misspelling, or a part.
+ */
 export function nearestName(name: string, known: readonly string[]): string | undefined {
   if (name.length > LONGEST_NAME) return undefined;
   const lower = name.toLowerCase();

@@ -22,8 +22,8 @@ export function isIterable(value: unknown): value is Iterable<Endpoint> {
 }
 
 /**
- * Why peers cannot be those of every payload to come; `undefined` if they can. An iterator can be walked once only: the second
- * payload would go to nobody.
+ * Why peers cannot be those of every payload to come; `undefined` if they can. An iterator can be walked once only: the
+ * second payload would go to nobody.
  *
  * @param expected - what they are to be, for the error
  */

@@ -71,7 +71,10 @@ type Flag = 'dontRoute' | 'confirm';
 const FLAG_BITS: Readonly<Record<Flag, number>> = { dontRoute: MSG_DONTROUTE, confirm: MSG_CONFIRM };
 const FLAGS = Object.keys(FLAG_BITS) as Flag[];
 
-/** The bits of a call's flags. There are no others: MSG_MORE would merge a batch into one datagram, MSG_OOB means nothing here. */
+/**
+ * The bits of a call's flags. There are no others: MSG_MORE would merge a batch into one datagram, MSG_OOB means
+ * nothing here.
+ */
 export function flagBits(flags: { readonly [flag in Flag]?: unknown }): number {
   checkOptionNames('flags', flags, FLAGS);
   let bits = 0;

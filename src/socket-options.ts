@@ -30,8 +30,8 @@ import { checkedPort, sockaddrOfAddress, sockaddrOfPath } from './sockaddr.ts';
  */
 export interface SocketOptions {
   /**
-   * `'udp4'`, `'udp6'`, or `'unix'` for a unix datagram socket. Default: what the address or the path in `connect`, else in `bind`,
-   * is for; `'udp4'` where they say nothing.
+   * `'udp4'`, `'udp6'`, or `'unix'` for a unix datagram socket. Default: what the address or the path in `connect`,
+   * else in `bind`, is for; `'udp4'` where they say nothing.
    */
   readonly type?: 'udp4' | 'udp6' | 'unix' | undefined;
   /** Local address and port (0 or none: any), or a path; a leading NUL byte names an abstract one. */

@@ -102,8 +102,8 @@ export type DatagramWritableStream = WritableStream<DatagramLike> & WithStats;
  *
  * @param socket - a socket that stays open, or a factory, called at once, whose socket is closed with the stream
  * @param options - see {@link DatagramWritableOptions}; checked at once
- * @throws SendmmsgError for bad options: `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_OUT_OF_RANGE`; for a socket that is
- * closed, `ERR_SOCKET_DGRAM_NOT_RUNNING`
+ * @throws SendmmsgError for bad options: `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_OUT_OF_RANGE`; for a
+ * socket that is closed, `ERR_SOCKET_DGRAM_NOT_RUNNING`
  * @example
  * ```ts
  * import { createReadStream } from 'node:fs';
@@ -165,8 +165,8 @@ export function createDatagramWritable(
  *
  * @param socket - a socket that stays open, or a factory, called at once, whose socket is closed with the stream
  * @param options - see {@link DatagramStreamOptions}; checked at once
- * @throws SendmmsgError for bad options: `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_OUT_OF_RANGE`; for a socket that is
- * closed, `ERR_SOCKET_DGRAM_NOT_RUNNING`
+ * @throws SendmmsgError for bad options: `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_OUT_OF_RANGE`; for a
+ * socket that is closed, `ERR_SOCKET_DGRAM_NOT_RUNNING`
  * @example
  * ```ts
  * import { createDatagramWritableStream, DatagramSocket } from 'rx-sendmmsg/streams';

@@ -22,9 +22,9 @@ import { checkSocketSource, Outlet, type SocketSource } from '../../src/outlet.t
  *
  * @param socket - a socket that stays open, or a factory whose socket is closed with the iteration
  * @param options - see {@link BatchOptions}; checked at once
- * @returns an Ix operator; a plain `AsyncIterable` may be its source, too. Its output throws only if the source does, if
- * the socket itself fails (`EBADF`, `ENOTSOCK`, …; `ERR_SOCKET_DGRAM_NOT_RUNNING` if it was closed before), or, on abort,
- * Ix's `AbortError`
+ * @returns an Ix operator; a plain `AsyncIterable` may be its source, too. Its output throws only if the source does,
+ * if the socket itself fails (`EBADF`, `ENOTSOCK`, …; `ERR_SOCKET_DGRAM_NOT_RUNNING` if it was closed before), or, on
+ * abort, Ix's `AbortError`
  * @throws SendmmsgError for bad options: `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_OUT_OF_RANGE`
  * @example
  * ```ts

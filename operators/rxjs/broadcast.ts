@@ -10,17 +10,18 @@ import { SenderSubscriber, senderOperator } from './sender-subscriber.ts';
  * Sends each payload that the source emits to all current peers, in batches, and emits a report for each flush.
  *
  * A payload is encoded once, however many peers there are; each peer is one datagram. Peers may come and go between two
- * payloads: of an iterable (a `Set` that is kept up to date) those count that it holds when the payload is emitted, of a `Map`
- * the values, of an Observable those of its last set; before its first there are none. An iterator (`players.values()`), which could
- * be walked for one payload only, is refused: pass the `Set`, `Map` or array itself. A dead or bad peer is its own business: it neither
- * stops nor slows the others. With `conflateBy: ({ to }) => to` a congested socket sends each peer its latest state only.
+ * payloads: of an iterable (a `Set` that is kept up to date) those count that it holds when the payload is emitted, of
+ * a `Map` the values, of an Observable those of its last set; before its first there are none. An iterator
+ * (`players.values()`), which could be walked for one payload only, is refused: pass the `Set`, `Map` or array itself.
+ * A dead or bad peer is its own business: it neither stops nor slows the others. With `conflateBy: ({ to }) => to` a
+ * congested socket sends each peer its latest state only.
  *
  * @param socket - an unconnected socket that stays open, or a factory whose socket is closed with the subscription
  * @param peers - the endpoints (an iterable, or a Map whose values they are), or an Observable of the current ones
  * @param options - see {@link BatchOptions}; `highWaterMark` should hold a payload for every peer
- * @returns an operator; its output errors only if the socket itself fails (or was closed before), if the queue is full with
- * `overflow: 'error'` (`ENOBUFS`), or if the Observable of peers errors or emits what is not iterable (`ERR_INVALID_ARG_TYPE`) or is
- * an iterator (`ERR_INVALID_ARG_VALUE`)
+ * @returns an operator; its output errors only if the socket itself fails (or was closed before), if the queue is full
+ * with `overflow: 'error'` (`ENOBUFS`), or if the Observable of peers errors or emits what is not iterable
+ * (`ERR_INVALID_ARG_TYPE`) or is an iterator (`ERR_INVALID_ARG_VALUE`)
  * @throws SendmmsgError for bad arguments: `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_OUT_OF_RANGE`
  * @example
  * ```ts
