@@ -94,6 +94,13 @@ export const ROSTER: readonly Entry[] = [
     peers: [batchSenderPeer('BatchSender'), unixDgramPeer(), nativePeer('plain')],
   },
   {
+    kind: 'drain',
+    receivers: ['slow'],
+    shape: { name: 'unix-slow', bytes: 100, destinations: 1, datagrams: 30_000 },
+    isUnix: true,
+    peers: [batchSenderPeer('inline'), batchSenderPeer('offload', { offload: true })],
+  },
+  {
     kind: 'loop',
     receivers: ['count'],
     shape: { name: 'event-loop', bytes: 64, destinations: 1 },

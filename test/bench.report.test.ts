@@ -27,6 +27,15 @@ const run: Run = {
     flood,
     { ...flood, receiver: 'drop', rows: [row('rx-sendmmsg', { nanoseconds: [500] }, { received: 0 })] },
     {
+      workload: 'unix-slow',
+      kind: 'drain',
+      receiver: 'slow',
+      rows: [
+        row('rx-sendmmsg, inline', { nanoseconds: [2000, 2100, 2200], wait: [1_500_000], busyNanoseconds: [900] }),
+        row('rx-sendmmsg, offload', { nanoseconds: [42_000], busyNanoseconds: [1300] }),
+      ],
+    },
+    {
       workload: 'event-loop',
       kind: 'loop',
       receiver: 'count',
@@ -90,6 +99,13 @@ describe('the tables', () => {
       '| sender | ns a datagram | ± | a second | loop ns | received |',
       '| --- | ---: | ---: | ---: | ---: | ---: |',
       '| rx-sendmmsg | 500.0 | 0 % | 2,000,000 | - | - |',
+    ],
+    [
+      'unix-slow, the receiver pauses 1 ms between reads',
+      '| sender | ns a datagram | ± | / rx-sendmmsg, inline | mean wait us | loop ns | received |',
+      '| --- | ---: | ---: | ---: | ---: | ---: | ---: |',
+      '| rx-sendmmsg, inline | 2100 | 2 % | 1.00 | 1500 | 900.0 | 100.0 % |',
+      '| rx-sendmmsg, offload | 42000 | 0 % | 20.00 | - | 1300 | 100.0 % |',
     ],
     [
       'event-loop, the receiver counts (recvmmsg, GRO)',

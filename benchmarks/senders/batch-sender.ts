@@ -24,10 +24,22 @@ const datagramOf = (n: number): Datagram | Uint8Array => {
 };
 
 async function sendEach(sender: BatchSender, isOver: () => boolean): Promise<void> {
-  for (let n = 0; !isOver(); ) {
-    for (const end = n + 1024; n < end; n++) if (!sender.send(datagramOf(n))) await sender.ready();
+  const total = workload.datagrams;
+  for (let n = 0; total === undefined ? !isOver() : n < total; ) {
+    for (const end = Math.min(n + 1024, total ?? Number.POSITIVE_INFINITY); n < end; n++) {
+      if (!sender.send(datagramOf(n))) await roomIn(sender);
+    }
   }
 }
+
+async function roomIn(sender: BatchSender): Promise<void> {
+  const start = performance.now();
+  await sender.ready();
+  waitedMs += performance.now() - start;
+  waits++;
+}
+let waitedMs = 0;
+let waits = 0;
 
 /** `ready` speaks of one datagram: room for a whole tick is told by the reports. */
 async function sendTicks(sender: BatchSender, isOver: () => boolean, nextReport: () => Promise<void>): Promise<void> {
@@ -67,6 +79,6 @@ await measure(
     dropped += stats.accepted - stats.sent;
     return stats.sent;
   },
-  () => ({ syscalls, dropped }),
+  () => ({ syscalls, dropped, ...(waits > 0 && { meanWaitSeconds: waitedMs / 1000 / waits }) }),
 );
 socket.close();

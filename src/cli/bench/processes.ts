@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
+import { withLongQueue } from './long-queue.ts';
 import type { Entry, Peer } from './peers.ts';
 import type { Metric, ReceiverMode, Result, Row } from './report.ts';
 import type { ReceiverCount, SenderResult, Workload } from './workload.ts';
@@ -60,7 +61,7 @@ function emptyRow(sender: string): Row {
 
 /** Adds one round to a row. */
 function book(row: Row, result: SenderResult, before: ReceiverCount, after: ReceiverCount): void {
-  const { datagrams, seconds, busySeconds, memory, joinedBytes } = result;
+  const { datagrams, seconds, busySeconds, meanWaitSeconds, memory, joinedBytes } = result;
   const add = (metric: Metric, value: number | null | undefined): void => {
     if (value === null || value === undefined) return;
     row.metrics[metric] ??= [];
@@ -68,6 +69,7 @@ function book(row: Row, result: SenderResult, before: ReceiverCount, after: Rece
   };
   if (after.latency === undefined) add('nanoseconds', (seconds * 1e9) / datagrams);
   add('busyNanoseconds', busySeconds === null ? null : (busySeconds * 1e9) / datagrams);
+  add('wait', meanWaitSeconds && meanWaitSeconds * 1e9);
   add('p50', after.latency?.p50);
   add('p99', after.latency?.p99);
   add('heapBytes', memory?.heapBytes);
@@ -93,9 +95,9 @@ interface Receiver {
 
 async function startReceiver(mode: ReceiverMode, path: string | undefined): Promise<Receiver> {
   const script = fileURLToPath(new URL('./receiver.js', import.meta.url));
-  const child = spawn(process.execPath, [script, mode, ...(path === undefined ? [] : [path])], {
-    stdio: ['pipe', 'pipe', 'inherit'],
-  });
+  const prefix = mode === 'slow' ? (withLongQueue() ?? []) : [];
+  const [command, ...args] = [...prefix, process.execPath, script, mode, ...(path === undefined ? [] : [path])];
+  const child = spawn(command!, args, { stdio: ['pipe', 'pipe', 'inherit'] });
   const ended = new Promise<void>((resolve) => child.once('close', () => resolve()));
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
   const next = async (): Promise<unknown> => {

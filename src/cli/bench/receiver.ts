@@ -1,7 +1,7 @@
 /**
- * The receiving end, a process of its own: counts with recvmmsg(2) and GRO, or lets the kernel drop.
+ * The receiving end, a process of its own: counts with recvmmsg(2) and GRO, at once or slowly, or lets the kernel drop.
  *
- * `node receiver.js count|drop|latency [PATH]`: prints its port on the first line (0 on a unix socket). Each line on stdin is
+ * `node receiver.js count|slow|drop|latency [PATH]`: prints its port on the first line (0 on a unix socket). Each line on stdin is
  * answered with a {@link ReceiverCount}; `reset` forgets the latencies so far.
  */
 import { createInterface } from 'node:readline';
@@ -48,6 +48,15 @@ function look(receiver: MmsgReceiver): void {
   }
   setImmediate(look, receiver); // stdin has its turn
 }
+
+/** Reads what is there, but at most {@link MOST_AT_ONCE} calls of it, and then nothing for 1 ms. */
+function dawdle(receiver: MmsgReceiver): void {
+  for (let calls = 0; calls < MOST_AT_ONCE && receiver.receive(count); calls++);
+  Atomics.wait(NEVER, 0, 0, 1);
+  setImmediate(dawdle, receiver); // stdin has its turn
+}
+/** A sender on another core goes on while it reads: there may always be more. */
+const MOST_AT_ONCE = 16;
 const NEVER = new Int32Array(new SharedArrayBuffer(4));
 
 if (!isDropping) {
@@ -55,6 +64,7 @@ if (!isDropping) {
   // It waits where it sets the pace (a unix socket), where its waking is part of what is measured, and where, without
   // privilege, its buffer is too small to be left alone.
   if (mode === 'count' && path === undefined && receiver.recvBufferSize >= 4 << 20) look(receiver);
+  else if (mode === 'slow') dawdle(receiver);
   else {
     const sink = mode === 'latency' ? time : count;
     receiver.poll(() => {

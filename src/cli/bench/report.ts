@@ -4,14 +4,16 @@
 import { median, spread } from './statistics.ts';
 
 /** What is asked of a workload, which decides the columns. */
-export type Kind = 'throughput' | 'loop' | 'latency' | 'memory';
-export type ReceiverMode = 'count' | 'drop' | 'latency';
+export type Kind = 'throughput' | 'drain' | 'loop' | 'latency' | 'memory';
+export type ReceiverMode = 'count' | 'slow' | 'drop' | 'latency';
 
 /** What is measured in each round; times in nanoseconds, a datagram's unless the name says otherwise. */
 export type Metric =
   | 'nanoseconds'
   /** Of the main thread's CPU time. */
   | 'busyNanoseconds'
+  /** Of the source, until there was room: of each wait, not of each datagram. */
+  | 'wait'
   /** From `next()` to the receiver. */
   | 'p50'
   | 'p99'
@@ -59,6 +61,7 @@ const BASELINES = ['C sendmmsg + GSO', 'C sendmmsg + GSO, copying', 'C sendmmsg'
 
 const RECEIVERS: Record<ReceiverMode, string> = {
   count: 'the receiver counts (recvmmsg, GRO)',
+  slow: 'the receiver pauses 1 ms between reads',
   drop: 'the receiver drops in the kernel',
   latency: 'from `next()` to the receiver',
 };
@@ -121,6 +124,14 @@ const COLUMNS: Record<Kind, (result: Result) => readonly Column[]> = {
     ['±', (row) => spreadOf(row, 'nanoseconds')],
     ['a second', ({ metrics }) => count(1e9 / median(metrics.nanoseconds ?? []))],
     ...ratios(rows, 'nanoseconds', BASELINES),
+    ['loop ns', (row) => nanoseconds(row, 'busyNanoseconds')],
+    ['received', received],
+  ],
+  drain: ({ rows: [first] }) => [
+    ['ns a datagram', (row) => nanoseconds(row, 'nanoseconds')],
+    ['±', (row) => spreadOf(row, 'nanoseconds')],
+    [`/ ${first?.sender}`, (row) => decimal(medianOf(row, 'nanoseconds') / medianOf(first!, 'nanoseconds'), 2)],
+    ['mean wait us', (row) => microseconds(row, 'wait')],
     ['loop ns', (row) => nanoseconds(row, 'busyNanoseconds')],
     ['received', received],
   ],

@@ -35,6 +35,8 @@ export interface SenderResult {
   readonly syscalls?: number;
   /** Datagrams that the sender gave up itself; the figure is of those sent. */
   readonly dropped?: number;
+  /** How long its source waited for room, each time, on average; seconds. */
+  readonly meanWaitSeconds?: number;
   /** Where metrics share a datagram: the bytes of all of them, each with a newline. */
   readonly joinedBytes?: number;
   readonly memory?: MemoryResult;
