@@ -5,8 +5,8 @@ import { spawn } from 'node:child_process';
 import { rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
+import { converse } from './conversation.ts';
 import { withLongQueue } from './long-queue.ts';
 import type { Entry, Peer } from './peers.ts';
 import type { Metric, ReceiverMode, Result, Row } from './report.ts';
@@ -31,7 +31,7 @@ export async function measureEntry(
   peers: readonly Peer[],
   { rounds, seconds }: Settings,
 ): Promise<{ result: Result; failures: readonly Failure[] }> {
-  const path = entry.isUnix ? join(tmpdir(), `mmsg-bench-${process.pid}.sock`) : undefined;
+  const path = pathFor(entry);
   const receiver = await startReceiver(mode, path);
   const workload: Workload = { ...entry.shape, ...(path !== undefined && { path }), port: receiver.port, seconds };
   const runs = peers.map((peer) => ({ peer, row: emptyRow(peer.name), command: peer.command(workload) }));
@@ -50,9 +50,13 @@ export async function measureEntry(
     }
   }
   await receiver.stop();
-  if (path !== undefined) rmSync(path, { force: true });
   const rows = runs.map(({ row }) => row).filter(({ datagrams }) => datagrams > 0);
   return { result: { workload: entry.shape.name, kind: entry.kind, receiver: mode, rows }, failures };
+}
+
+/** Where its receiver listens, if on a unix socket. */
+export function pathFor({ isUnix }: Entry): string | undefined {
+  return isUnix ? join(tmpdir(), `mmsg-bench-${process.pid}.sock`) : undefined;
 }
 
 function emptyRow(sender: string): Row {
@@ -86,39 +90,31 @@ function book(row: Row, result: SenderResult, before: ReceiverCount, after: Rece
   row.received += joinedBytes === undefined ? receivedDatagrams : after.bytes - before.bytes + receivedDatagrams;
 }
 
-interface Receiver {
+/** The receiving process. */
+export interface Receiver {
   readonly port: number;
   /** What it has received, once nothing comes any more. */
-  count(question?: 'reset'): Promise<ReceiverCount>;
+  count(question?: 'count' | 'reset'): Promise<ReceiverCount>;
   stop(): Promise<void>;
 }
 
-async function startReceiver(mode: ReceiverMode, path: string | undefined): Promise<Receiver> {
+export async function startReceiver(mode: ReceiverMode, path: string | undefined): Promise<Receiver> {
   const script = fileURLToPath(new URL('./receiver.js', import.meta.url));
   const prefix = mode === 'slow' ? (withLongQueue() ?? []) : [];
-  const [command, ...args] = [...prefix, process.execPath, script, mode, ...(path === undefined ? [] : [path])];
-  const child = spawn(command!, args, { stdio: ['pipe', 'pipe', 'inherit'] });
-  const ended = new Promise<void>((resolve) => child.once('close', () => resolve()));
-  const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
-  const next = async (): Promise<unknown> => {
-    const { value, done } = await lines.next();
-    if (done) throw new Error('The receiver has ended');
-    return JSON.parse(value);
-  };
+  const child = converse([...prefix, process.execPath, script, mode, ...(path === undefined ? [] : [path])]);
   return {
-    port: (await next()) as number,
-    async count(question) {
+    port: (await child.next()) as number,
+    async count(question = 'count') {
       for (let previous = -1; ; ) {
-        child.stdin.write(`${question ?? 'count'}\n`);
-        const count = (await next()) as ReceiverCount;
+        const count = (await child.ask(question)) as ReceiverCount;
         if (count.datagrams === previous) return count;
         previous = count.datagrams;
         await new Promise((resolve) => setTimeout(resolve, 20));
       }
     },
-    stop() {
-      child.stdin.end();
-      return ended;
+    async stop() {
+      await child.end();
+      if (path !== undefined) rmSync(path, { force: true });
     },
   };
 }
