@@ -1,8 +1,9 @@
 /**
  * The cost of encoding alone, of one shape: datagrams into the ring and out again, without a system call. Prints the
- * nanoseconds of its rounds. A process for each shape, as in a program that sends one: the compiler would see all of them else.
+ * nanoseconds of its rounds, or measures on demand where it is given a workload. A process for each shape, as in a program that sends one: the compiler would see all of them else.
  */
 import { AF_INET } from '../../src/abi.ts';
+import { measure, readWorkload } from '../../src/cli/bench/measure.ts';
 import type { DatagramLike } from '../../src/datagram.ts';
 import { DatagramReader } from '../../src/datagram-reader.ts';
 import { allocateDetached } from '../../src/libc.ts';
@@ -15,6 +16,7 @@ import type { EncodedShape } from '../encode.ts';
 const DATAGRAMS = 500_000;
 const BATCH = 64;
 const ROUNDS = 21;
+const SLICE = 10_000;
 
 type Run = (count: number) => void;
 
@@ -64,10 +66,19 @@ function encoder(ring: MmsgRing, datagramOf: (n: number) => DatagramLike): Run {
   };
 }
 
-const run = shapes()[process.argv[2] as EncodedShape];
-const nanoseconds = Array.from({ length: ROUNDS }, () => {
-  const start = performance.now();
-  run(DATAGRAMS);
-  return ((performance.now() - start) * 1e6) / DATAGRAMS;
-});
-process.stdout.write(JSON.stringify(nanoseconds));
+const [shape, workload] = process.argv.slice(2);
+const run = shapes()[shape as EncodedShape];
+if (workload === undefined) {
+  const nanoseconds = Array.from({ length: ROUNDS }, () => {
+    const start = performance.now();
+    run(DATAGRAMS);
+    return ((performance.now() - start) * 1e6) / DATAGRAMS;
+  });
+  process.stdout.write(JSON.stringify(nanoseconds));
+} else {
+  await measure(readWorkload(), async (isOver) => {
+    let encoded = 0;
+    for (; !isOver(); encoded += SLICE) run(SLICE);
+    return encoded;
+  });
+}

@@ -4,7 +4,7 @@
  */
 import { createSocket } from 'node:dgram';
 import { Subject } from 'rxjs';
-import { mainThreadSeconds, print, readWorkload } from '../../src/cli/bench/measure.ts';
+import { measure, readWorkload } from '../../src/cli/bench/measure.ts';
 import { type BatchOptions, type DatagramLike, DatagramSocket, endpoint, sendmmsg } from '../../src/index.ts';
 
 const workload = readWorkload();
@@ -56,29 +56,27 @@ async function throughDgram(): Promise<Sending> {
 const sending = via === 'operator' ? throughOperator() : await throughDgram();
 const payload = Buffer.alloc(workload.bytes, 'x');
 const perMs = workload.perSecond! / 1000;
+let isWarm = false;
+
+/** Timers of one millisecond come a little late: what has become due meanwhile goes out in the same turn, one by one. */
+function sendPaced(isOver: () => boolean): Promise<number> {
+  const start = performance.now();
+  let sent = 0;
+  return new Promise((resolve) => {
+    const timer = setInterval(() => {
+      for (const due = (performance.now() - start) * perMs; sent + 1 <= due; sent++) {
+        payload.writeBigUInt64LE(isWarm ? process.hrtime.bigint() : 0n);
+        sending.send(payload);
+      }
+      if (!isOver()) return;
+      clearInterval(timer);
+      isWarm = true;
+      resolve(sent);
+    }, 1);
+  });
+}
+
 // At a low rate the compilers are slow to notice: 5000 datagrams first. And a p99 wants some thousands to be found in.
-const measuredFromMs = 5000;
-const seconds = Math.max(workload.seconds, 3);
-const totalMs = measuredFromMs + seconds * 1000;
-let total = 0;
-let measured = 0;
-const busy = mainThreadSeconds();
-const start = performance.now();
-await new Promise<void>((resolve) => {
-  // Timers of one millisecond come a little late: what has become due meanwhile goes out in the same turn, one by one.
-  const timer = setInterval(() => {
-    const elapsed = performance.now() - start;
-    for (const due = Math.min(elapsed, totalMs) * perMs; total + 1 <= due; total++) {
-      const isMeasured = elapsed >= measuredFromMs;
-      payload.writeBigUInt64LE(isMeasured ? process.hrtime.bigint() : 0n);
-      sending.send(payload);
-      if (isMeasured) measured++;
-    }
-    if (elapsed < totalMs) return;
-    clearInterval(timer);
-    resolve();
-  }, 1);
-});
-const busySeconds = busy === null ? null : mainThreadSeconds()! - busy;
+if (workload.onDemand) await measure(workload, sendPaced);
+else await measure({ ...workload, seconds: Math.max(workload.seconds, 3) }, sendPaced, undefined, 5000);
 await sending.end();
-print({ datagrams: measured, total, seconds, busySeconds });

@@ -4,6 +4,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { constants, PerformanceObserver } from 'node:perf_hooks';
+import { createInterface } from 'node:readline';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { MemoryResult, SenderResult, Workload } from './workload.ts';
 
@@ -22,10 +23,20 @@ type Details = () => Partial<SenderResult>;
  */
 export const warmUpMs = ({ seconds }: Workload): number => Math.max(seconds * 250, 1000);
 
-/** Sends until the time is up, after a warm-up; prints the result. */
-export async function measure(workload: Workload, send: Send, details: Details = () => ({})): Promise<void> {
+/** Sends until the time is up, after a warm-up; prints the result. Or again and again, where that is asked for. */
+export async function measure(
+  workload: Workload,
+  send: Send,
+  details: Details = () => ({}),
+  warmUpFor: number = warmUpMs(workload),
+): Promise<void> {
   const sendFor = (ms: number): Promise<SenderResult> => timed((start) => send(() => performance.now() - start >= ms));
-  const warmUp = await sendFor(warmUpMs(workload));
+  const warmUp = await sendFor(warmUpFor);
+  if (workload.onDemand) {
+    print({ ...warmUp, ...details() });
+    for await (const _ of createInterface({ input: process.stdin })) print(await sendFor(workload.seconds * 1000));
+    return;
+  }
   const result = await sendFor(workload.seconds * 1000);
   print({ ...result, total: warmUp.datagrams + result.datagrams, ...details() });
 }
@@ -43,6 +54,13 @@ export async function measureMemory(
     }
     return count;
   };
+  if (workload.onDemand) {
+    return measure(workload, async (isOver) => {
+      let sent = 0;
+      while (!isOver()) sent += await sendAll(SLICE);
+      return sent;
+    });
+  }
   const datagrams = workload.datagrams!;
   const warmUp = await sendAll(Math.ceil(datagrams / 10));
   const before = settledMemory();
@@ -110,11 +128,14 @@ export function print(result: SenderResult): void {
 
 async function timed(send: (start: number) => Promise<number>): Promise<SenderResult> {
   const busy = mainThreadSeconds();
+  const cpu = process.cpuUsage();
   const start = performance.now();
   const datagrams = await send(start);
   const seconds = (performance.now() - start) / 1000;
+  const { user, system } = process.cpuUsage(cpu);
   const busyNow = mainThreadSeconds();
-  return { datagrams, seconds, busySeconds: busy === null || busyNow === null ? null : busyNow - busy };
+  const busySeconds = busy === null || busyNow === null ? null : busyNow - busy;
+  return { datagrams, seconds, busySeconds, cpuSeconds: (user + system) / 1e6 };
 }
 
 /** Memory after a full collection: what is left is held by something. */

@@ -15,6 +15,8 @@ export interface Workload {
   readonly seconds: number;
   /** So many datagrams instead, however long that takes. */
   readonly datagrams?: number;
+  /** After the warm-up it sends for `seconds` each time that a line comes on stdin, until that ends. */
+  readonly onDemand?: boolean;
   /** Datagrams a second, where the sender is paced. */
   readonly perSecond?: number;
   /** Where the receiver listens: on 127/8, */
@@ -32,6 +34,8 @@ export interface SenderResult {
   readonly seconds: number;
   /** CPU time of the main thread, seconds; `null` where the system does not tell. */
   readonly busySeconds: number | null;
+  /** CPU time of the whole process, the threads of the pool included. */
+  readonly cpuSeconds: number;
   readonly syscalls?: number;
   /** Datagrams that the sender gave up itself; the figure is of those sent. */
   readonly dropped?: number;
