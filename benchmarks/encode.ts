@@ -6,7 +6,7 @@ import { execFileSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { median } from '../src/cli/bench/statistics.ts';
 
-const SHAPES = [
+export const SHAPES = [
   'Uint8Array.set of 64 B',
   '64 B, Endpoint',
   '64 B, address and port',

@@ -9,6 +9,7 @@ import { fileURLToPath } from 'node:url';
 import { label, type Peer, script } from '../src/cli/bench/peers.ts';
 import { lengthsOf } from '../src/cli/bench/workload.ts';
 import type { BatchOptions } from '../src/index.ts';
+import type { EncodedShape } from './encode.ts';
 import { binaryOf, SOURCES, versionOf } from './peer-packages.ts';
 
 const here = (name: string): URL => new URL(`./senders/${name}.js`, import.meta.url);
@@ -17,7 +18,7 @@ const node = (name: string, argument: object | string, ...flags: readonly string
 
 /** rx-sendmmsg, through `BatchSender`. */
 export function batchSenderPeer(detail: string, options: BatchOptions = {}, broadcast = false): Peer {
-  return { name: label('rx-sendmmsg', detail), command: node('batch-sender', { options, broadcast }) };
+  return { name: label('rx-sendmmsg', detail), options, command: node('batch-sender', { options, broadcast }) };
 }
 
 export function hotShotsPeer(buffer: 'buffered' | 'unbuffered'): Peer {
@@ -63,6 +64,7 @@ export function latencyPeer(via: 'operator' | 'dgram', connected: boolean, optio
   const name = via === 'operator' ? 'rx-sendmmsg' : 'node:dgram';
   return {
     name: label(name, connected && 'connected', options.offload === true && 'offload'),
+    ...(via === 'operator' && { options }),
     command: node('latency', { via, connected, options }),
   };
 }
@@ -74,7 +76,16 @@ export function memoryPeer(
   share = 1,
 ): Peer {
   const run = node('memory', argument, '--expose-gc');
-  return { name, command: (workload) => run({ ...workload, datagrams: Math.ceil(workload.datagrams! * share) }) };
+  return {
+    name,
+    ...(argument.via !== 'dgram' && { options: argument.options ?? {} }),
+    command: (workload) => run({ ...workload, datagrams: Math.ceil(workload.datagrams! * share) }),
+  };
+}
+
+/** Encoding one shape; its receiver gets nothing. */
+export function encodePeer(shape: EncodedShape): Peer {
+  return { name: shape, options: {}, command: node('encode', shape) };
 }
 
 /** Whether it can run here. */

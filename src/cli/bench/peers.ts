@@ -9,6 +9,8 @@ import type { Workload } from './workload.ts';
 /** A sender under test. */
 export interface Peer {
   readonly name: string;
+  /** Of rx-sendmmsg: its options. */
+  readonly options?: BatchOptions;
   /** What it needs that may be missing. */
   readonly needs?: 'cc' | 'bun' | 'hot-shots' | 'udx-native' | 'unix-dgram';
   /** The command that sends `workload`. */
@@ -36,7 +38,7 @@ export const label = (base: string, ...details: readonly (string | false)[]): st
 /** rx-sendmmsg, through its operator. */
 export function operatorPeer(detail: string | false = false, options: BatchOptions = {}): Peer {
   const url = new URL('./senders/operator.js', import.meta.url);
-  return { name: label('rx-sendmmsg', detail), command: script(url, { options }) };
+  return { name: label('rx-sendmmsg', detail), options, command: script(url, { options }) };
 }
 
 /** `node:dgram`; connected only where there is one destination. */
