@@ -108,6 +108,15 @@ export const MSG_CONFIRM = 0x800;
 export const MSG_NOSIGNAL = 0x4000;
 
 export const F_DUPFD_CLOEXEC = 1030;
+export const O_CLOEXEC = 0o2000000;
+
+// struct epoll_event { uint32_t events; epoll_data_t data; }: 12 bytes on x86-64, where it is packed, 16 elsewhere
+export const EPOLL_EVENT_SIZE = 16;
+export const EPOLL_CLOEXEC = 0o2000000;
+export const EPOLL_CTL_ADD = 1;
+// The same bits as POLLIN and POLLOUT, poll(2)
+export const EPOLLIN = 0x1;
+export const EPOLLOUT = 0x4;
 
 /** `syscall(2)` numbers of sendmmsg, by `process.arch`: musl's own `sendmmsg()` is a loop over sendmsg(2). */
 export const SYS_SENDMMSG: Readonly<Record<string, number>> = {

@@ -25,6 +25,7 @@ import {
 } from './abi.ts';
 import { ConfigurableSocket } from './configurable-socket.ts';
 import type { Datagram, DatagramLike } from './datagram.ts';
+import { adopt } from './descriptor.ts';
 import { DgramTransport } from './dgram-transport.ts';
 import {
   argumentTypeError,
@@ -114,8 +115,7 @@ export class DatagramSocket<D extends DatagramLike = DatagramLike> extends Confi
       calls.close(duplicate);
       throw new SendmmsgError(`Unsupported fd type: ${fd} is not a datagram socket`, { code: 'ERR_INVALID_FD_TYPE' });
     }
-    const isConnected = typeof calls.getpeername(duplicate) !== 'number';
-    return new DatagramSocket(new NativeTransport(calls, duplicate, family, isConnected));
+    return new DatagramSocket(new NativeTransport(calls, adopt(calls, duplicate), family));
   }
 
   /** @internal What the receiver works with; the descriptor is -1 once closed. */
@@ -251,7 +251,9 @@ export class DatagramSocket<D extends DatagramLike = DatagramLike> extends Confi
 
   static #openNative(calls: Libc, options: ResolvedSocketOptions): DatagramSocket {
     const { family, bind, connect, bindToDevice, sendBufferSize, recvBufferSize } = options;
-    const fd = call('socket', undefined, calls.socket(family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+    const type = SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC;
+    const descriptor = adopt(calls, call('socket', undefined, calls.socket(family, type, 0)));
+    const { fd } = descriptor;
     const set = (level: number, name: number, value: number): number =>
       call('setsockopt', undefined, calls.setsockopt(fd, level, name, value));
     let boundPath: string | undefined;
@@ -265,11 +267,11 @@ export class DatagramSocket<D extends DatagramLike = DatagramLike> extends Confi
       if (recvBufferSize !== undefined) set(SOL_SOCKET, SO_RCVBUF, recvBufferSize);
       if (bind !== undefined) call('bind', bind, calls.bind(fd, sockaddrBytes(bind)));
       boundPath = bind?.path;
-      const transport = new NativeTransport(calls, fd, family, false);
+      const transport = new NativeTransport(calls, descriptor, family);
       if (connect !== undefined) transport.setPeer(connect);
       return new DatagramSocket(transport, boundPath);
     } catch (error) {
-      calls.close(fd);
+      descriptor.close();
       removePath(boundPath);
       throw error;
     }

@@ -10,11 +10,11 @@
  */
 import { createRequire } from 'node:module';
 import { endianness } from 'node:os';
-import { IFNAMSIZ, MAX_VLEN, MMSGHDR_SIZE, MSG_LEN, SYS_SENDMMSG } from './abi.ts';
+import { EPOLL_EVENT_SIZE, IFNAMSIZ, MAX_VLEN, MMSGHDR_SIZE, MSG_LEN, SYS_SENDMMSG } from './abi.ts';
 import { EBADF } from './errno.ts';
 
 type Koffi = typeof import('koffi');
-type Call = (...args: (number | bigint | string | Uint8Array | Int32Array | null)[]) => number;
+type Call = (...args: (number | bigint | string | Uint8Array | Int32Array | Uint32Array | null)[]) => number;
 type AsyncCall = (...args: [...(number | bigint)[], (error: unknown, result: number) => void]) => void;
 
 /** One allocation, handed to the kernel by offset. Pointers in it point into it. */
@@ -29,9 +29,9 @@ export class Arena {
     this.#base = base;
   }
 
-  /** Writes at byte `at` (a multiple of 4) the pointer to byte `target` of this arena. */
-  writePointer(at: number, target: number): void {
-    const pointer = this.#base + target;
+  /** Writes at byte `at` (a multiple of 4) the pointer to byte `target` of this arena, or of another one. */
+  writePointer(at: number, target: number, arena: Arena = this): void {
+    const pointer = arena.#base + target;
     this.u32[at >>> 2] = pointer;
     this.u32[(at >>> 2) + 1] = pointer / 4294967296;
   }
@@ -52,6 +52,8 @@ export interface Libc {
   sendmmsg(fd: number, arena: Arena, at: number, vlen: number, flags: number): number;
   /** The same on libuv's thread pool; `done` gets what {@link sendmmsg} would have returned. */
   sendmmsgAsync(fd: number, arena: Arena, at: number, vlen: number, flags: number, done: (n: number) => void): void;
+  /** Sends one datagram; only where nothing else of it matters. */
+  sendto(fd: number, payload: Uint8Array, flags: number, sockaddr: Uint8Array): number;
   recvmmsg(fd: number, arena: Arena, at: number, vlen: number, flags: number): number;
   socket(domain: number, type: number, protocol: number): number;
   bind(fd: number, sockaddr: Uint8Array): number;
@@ -67,10 +69,16 @@ export interface Libc {
   ifNametoindex(name: string): number;
   /** The name of an interface; `''` if there is none of that number. */
   ifIndextoname(index: number): string;
+  /** Makes `to` another number of what `fd` is, whatever it was before. */
+  dup3(fd: number, to: number, flags: number): number;
+  epollCreate1(flags: number): number;
+  epollCtl(epoll: number, operation: number, fd: number, events: number): number;
+  /** Whether poll(2), which does not wait here, tells any of `events`, or an error. */
+  isReady(fd: number, events: number): boolean;
   close(fd: number): number;
 }
 
-/** koffi itself, for `writable-poller.ts`; `undefined` where it has no build for this platform. */
+/** koffi itself, for `readiness.ts`; `undefined` where it has no build for this platform. */
 export function loadKoffi(): Koffi | undefined {
   if (koffi === null) {
     try {
@@ -119,6 +127,9 @@ function bind(): Libc | undefined {
     ? bindSyscall(declare)
     : declare('int sendmmsg(int fd, uint64_t msgvec, unsigned int vlen, int flags)');
   const sendmsg = declare('intptr_t sendmsg(int fd, uint64_t msg, int flags)');
+  const sendto = checked(
+    declare('intptr_t sendto(int fd, void *buffer, size_t length, int flags, void *addr, unsigned int len)'),
+  );
   const recvmmsg = declare('int recvmmsg(int fd, uint64_t msgvec, unsigned int vlen, int flags, void *timeout)');
   const socket = checked(declare('int socket(int domain, int type, int protocol)'));
   const bindCall = checked(declare('int bind(int fd, void *addr, unsigned int len)'));
@@ -131,6 +142,11 @@ function bind(): Libc | undefined {
   const ifIndextoname = declare('uintptr_t if_indextoname(unsigned int index, void *name)');
   const fcntl = checked(declare('int fcntl(int fd, int command, int argument)'));
   const close = checked(declare('int close(int fd)'));
+  const dup3 = checked(declare('int dup3(int fd, int to, int flags)'));
+  const epollCreate1 = checked(declare('int epoll_create1(int flags)'));
+  const epollCtl = checked(declare('int epoll_ctl(int epoll, int operation, int fd, void *event)'));
+  const poll = declare('int poll(void *fds, unsigned long count, int timeout)');
+  const pollfd = new Int32Array(2); // struct pollfd { int fd; short events; short revents; }
 
   const name = (call: Call, fd: number): Uint8Array | number => {
     const bytes = new Uint8Array(128);
@@ -144,6 +160,8 @@ function bind(): Libc | undefined {
       const buffer = new ArrayBuffer(bytes);
       return new Arena(buffer, Number(ffi.address(new Uint8Array(buffer))));
     },
+    sendto: (fd, payload, flags, sockaddr) =>
+      sendto(fd, payload, payload.byteLength, flags, sockaddr, sockaddr.byteLength),
     recvmmsg(fd, arena, at, vlen, flags) {
       const n = recvmmsg(fd, Arena.addressOf(arena, at), vlen, flags, null);
       return n < 0 ? -errno() : n;
@@ -168,6 +186,18 @@ function bind(): Libc | undefined {
       return ifIndextoname(index, bytes) ? bytes.toString('utf8', 0, bytes.indexOf(0)) : '';
     },
     fcntl,
+    dup3,
+    epollCreate1,
+    epollCtl(epoll, operation, fd, events) {
+      const event = new Uint32Array(EPOLL_EVENT_SIZE / 4);
+      event[0] = events;
+      return epollCtl(epoll, operation, fd, event);
+    },
+    isReady(fd, events) {
+      pollfd[0] = fd;
+      pollfd[1] = events;
+      return poll(pollfd, 1, 0) > 0;
+    },
     close,
   };
 

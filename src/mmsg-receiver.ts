@@ -29,8 +29,8 @@ import { DatagramSocket } from './datagram-socket.ts';
 import { EAGAIN } from './errno.ts';
 import { systemError } from './errors.ts';
 import type { Arena } from './libc.ts';
+import { type StopWaiting, watchReadable } from './readiness.ts';
 import type { NativeTransport } from './transport.ts';
-import { pollReadable, type StopPolling } from './writable-poller.ts';
 
 /** How to receive; everything is optional. */
 export interface ReceiverOptions {
@@ -92,8 +92,8 @@ export class MmsgReceiver {
   }
 
   /** Calls `ready` each time there is something to receive, until stopped. Keeps the process alive. */
-  poll(ready: () => void): StopPolling {
-    return pollReadable(this.#transport.fd, ready);
+  poll(ready: () => void): StopWaiting {
+    return watchReadable(this.#transport.fd, ready);
   }
 
   /**

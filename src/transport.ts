@@ -5,8 +5,10 @@
  * that no number is used after the kernel may have given it to someone else's file. Who lays out a ring by `isConnected`
  * listens to `onClose` as long as it has it, and so long the socket is neither connected nor disconnected.
  */
+import { AsyncResource } from 'node:async_hooks';
 import { AF_UNIX, MSG_DONTWAIT, MSG_NOSIGNAL, SO_ERROR, SOL_SOCKET, SOL_UDP, UDP_SEGMENT } from './abi.ts';
 import { type Clock, eventLoopClockOf, Waits } from './clock.ts';
+import type { Descriptor } from './descriptor.ts';
 import { EAGAIN, EBADF } from './errno.ts';
 import { notConnectedError, SendmmsgError, systemError } from './errors.ts';
 import { GsoLatch } from './gso.ts';
@@ -15,7 +17,7 @@ import type { MmsgRing } from './mmsg-ring.ts';
 import { sockaddrBytes } from './sockaddr.ts';
 import { NativeControls } from './socket-controls.ts';
 import type { SocketName } from './socket-options.ts';
-import { pollWritable, type StopPolling } from './writable-poller.ts';
+import { whenWritable, type StopWaiting } from './readiness.ts';
 
 /** What does the sending: the system call, its elder brother one by one, or node:dgram one by one. */
 export type Backend = NativeBackend | 'node:dgram';
@@ -48,7 +50,7 @@ export interface Transport {
   /** Connects a unix socket again to the path it was connected to; does nothing for any other. */
   reconnect(): void;
   /** Calls `ready` once when there may be room; `null` where POLLOUT lies and only a timer will do. */
-  waitWritable(ready: () => void): StopPolling | null;
+  waitWritable(ready: () => void): StopWaiting | null;
   /** Calls `listener` when the transport is closed. Returns how to leave. */
   onClose(listener: () => void): () => void;
 }
@@ -122,15 +124,19 @@ export class NativeTransport extends TransportState implements Transport {
   readonly supportsControl = true;
   readonly takesFlags = true;
   readonly sendmmsg: (ring: MmsgRing, vlen: number, flags: number) => number;
-  #fd: number;
+  readonly #descriptor: Descriptor;
+  readonly #fd: number;
   #callsInFlight = 0;
   /** Where a unix socket was connected to: when its owner goes, the kernel disconnects it. */
   #peer: Uint8Array | undefined;
 
-  constructor(libc: Libc, fd: number, family: number, isConnected: boolean) {
-    super(isConnected);
+  /** The descriptor may be connected already. */
+  constructor(libc: Libc, descriptor: Descriptor, family: number) {
+    const { fd } = descriptor;
+    super(typeof libc.getpeername(fd) !== 'number');
     this.libc = libc;
     this.backend = libc.backend;
+    this.#descriptor = descriptor;
     this.#fd = fd;
     this.family = family;
     // Asking is not setting. An older kernel would ignore the control message and send a run as one datagram; so would
@@ -156,11 +162,12 @@ export class NativeTransport extends TransportState implements Transport {
       setImmediate(done, -EBADF);
       return;
     }
-    const land = (answer: number): void => {
+    // Node.js 24 and later, Bun and Deno answer outside of the caller's async context.
+    const land = AsyncResource.bind((answer: number): void => {
       this.#callsInFlight--;
-      if (this.isClosed && this.#callsInFlight === 0) this.libc.close(this.#fd);
+      if (this.isClosed && this.#callsInFlight === 0) this.#descriptor.close();
       done(answer);
-    };
+    });
     this.#callsInFlight++;
     try {
       this.libc.sendmmsgAsync(this.#fd, ring.arena, ring.headAt, vlen, flags | MSG_DONTWAIT | MSG_NOSIGNAL, land);
@@ -179,11 +186,11 @@ export class NativeTransport extends TransportState implements Transport {
     if (this.#peer !== undefined && !this.isClosed) this.libc.connect(this.#fd, this.#peer);
   }
 
-  waitWritable(ready: () => void): StopPolling | null {
+  waitWritable(ready: () => void): StopWaiting | null {
     // An unconnected unix socket is always writable, whether or not the peer of the next datagram is full.
     if (this.isClosed || (this.family === AF_UNIX && !this.isConnected)) return null;
     try {
-      return pollWritable(this.#fd, this.waits, ready);
+      return whenWritable(this.#fd, this.waits, ready);
     } catch {
       return null; // no descriptor left to poll on (EMFILE): a timer needs none
     }
@@ -206,6 +213,6 @@ export class NativeTransport extends TransportState implements Transport {
   }
 
   protected override release(): void {
-    if (this.#callsInFlight === 0) this.libc.close(this.#fd);
+    if (this.#callsInFlight === 0) this.#descriptor.close();
   }
 }

@@ -8,7 +8,7 @@ const ROOT = fileURLToPath(new URL('..', import.meta.url));
 /** Which layer a file belongs to. A new file has to be given one. */
 const LEVELS: readonly (readonly RegExp[])[] = [
   [/^src\/(datagram|address-text|errors|destination-errors|option-names|errno|abi|clock|payload|call-out)\.ts$/],
-  [/^src\/(sockaddr|zone|multicast|cmsg|libc|writable-poller|datagram-reader|batch-options|peers|gso|pace)\.ts$/],
+  [/^src\/(sockaddr|zone|multicast|cmsg|libc|readiness|descriptor|datagram-reader|batch-options|peers|gso|pace)\.ts$/],
   [
     /^src\/(mmsg-(ring|table)|(segmenting|packing|conflating)-ring)\.ts$/,
     /^src\/(datagram-socket|configurable-socket|sendmmsg-call|transport|dgram-transport)\.ts$/,
@@ -100,10 +100,10 @@ describe('layers', () => {
     expect(cycles).toEqual([]);
   });
 
-  it('names koffi in libc.ts and writable-poller.ts only, and imports it in libc.ts only', () => {
+  it('names koffi in libc.ts and readiness.ts only, and imports it in libc.ts only', () => {
     const importers = files.filter((file) => importsIn(code.get(file)!).some(({ from }) => from.startsWith('koffi')));
     expect(importers).toEqual(['src/libc.ts']);
-    expect(filesWith(/koffi/i).sort()).toEqual(['src/libc.ts', 'src/writable-poller.ts']);
+    expect(filesWith(/koffi/i).sort()).toEqual(['src/libc.ts', 'src/readiness.ts']);
   });
 
   it('takes only types from rxjs below the operators, and nothing from ix', () => {

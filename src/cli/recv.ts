@@ -5,7 +5,7 @@ import { lstatSync, unlinkSync } from 'node:fs';
 import { DatagramSocket } from '../datagram-socket.ts';
 import { SendmmsgError } from '../errors.ts';
 import { MmsgReceiver } from '../mmsg-receiver.ts';
-import type { StopPolling } from '../writable-poller.ts';
+import type { StopWaiting } from '../readiness.ts';
 import { Checksum } from './checksum.ts';
 import { DatagramOutput, type OutputFormat } from './datagram-output.ts';
 import * as format from './format.ts';
@@ -83,7 +83,7 @@ class Receiving {
   #bytes = 0;
   #firstAt = 0;
   #lastAt = performance.now();
-  #stopPolling: StopPolling | null = null;
+  #stopPolling: StopWaiting | null = null;
   #finish: (end: End) => void = () => {};
   #fail: (error: unknown) => void = () => {};
 

@@ -2,7 +2,7 @@
 import { createSocket } from 'node:dgram';
 import { DatagramSocket } from '../../dist/src/datagram-socket.js';
 import { libc } from '../../dist/src/libc.js';
-import { pollReadable } from '../../dist/src/writable-poller.js';
+import { watchReadable } from '../../dist/src/readiness.js';
 
 const [type, path] = process.argv.slice(2);
 const datagrams = [];
@@ -21,7 +21,7 @@ if (type === 'udp4') {
   arena.u32[24 >>> 2] = 1; // msg_iovlen
   arena.writePointer(64, 80); // iov_base
   arena.u32[72 >>> 2] = size; // iov_len
-  pollReadable(fd, () => {
+  watchReadable(fd, () => {
     while (libc().recvmmsg(fd, arena, 0, 1, 0x40) === 1) {
       datagrams.push(arena.u8.toString('latin1', 80, 80 + arena.u32[56 >>> 2]));
     }

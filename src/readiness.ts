@@ -1,0 +1,117 @@
+/**
+ * Waiting until a descriptor is ready: POLLOUT for a blocked sender, POLLIN for a receiver. The one place that decides how.
+ *
+ * On Node's main thread the event loop waits (`koffi.node.poll`, which is uv_poll). Experiments told how to use it: it makes what
+ * it polls non-blocking for good, for all who share the open file description, and aborts where libuv watches the descriptor
+ * already, so it gets an epoll(7) instance of ours and never the socket; `stop()` after `close()` segfaults, so each handle is
+ * ended exactly once; its callback has no async context, swallows what is thrown, and on Node 26 drains no microtasks, so it
+ * only schedules an immediate.
+ *
+ * Anywhere else a timer looks, with poll(2) that does not wait. An open uv_poll handle takes the whole process down when its
+ * worker thread ends, in whatever way; Bun aborts at the call; and on the thread pool a waiting poll(2) would hold one of its
+ * four threads. So there a wait ends up to 4 ms late.
+ */
+import { AsyncResource } from 'node:async_hooks';
+import { isMainThread } from 'node:worker_threads';
+import { EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLLIN, EPOLLOUT } from './abi.ts';
+import { type Disarm, eventLoopClockOf, type Wait, Waits } from './clock.ts';
+import { systemError } from './errors.ts';
+import { type Libc, libc, loadKoffi } from './libc.ts';
+
+/** Ends a wait; may be called at any time, more than once. */
+export type StopWaiting = () => void;
+
+/** Calls `ready` once, when `fd` can be written to. Until then it is one of `waits`. */
+export function whenWritable(fd: number, waits: Waits, ready: () => void): StopWaiting {
+  const stop = watch(fd, EPOLLOUT, waits, () => {
+    stop();
+    ready();
+  });
+  return stop;
+}
+
+/** Calls `ready` each time there is something to read from `fd`, until stopped. Keeps the process alive until then. */
+export function watchReadable(fd: number, ready: () => void): StopWaiting {
+  return watch(fd, EPOLLIN, new Waits(), ready);
+}
+
+type Watch = (fd: number, events: number, waits: Waits, ready: () => void) => StopWaiting;
+
+const { bun, deno } = process.versions as NodeJS.ProcessVersions & { readonly bun?: string; readonly deno?: string };
+const watch: Watch = isMainThread && bun === undefined && deno === undefined ? watchByEventLoop : watchByTimer;
+
+interface PollHandle extends Wait {
+  stop(): void;
+  close(): void;
+}
+type Poll = (
+  fd: number,
+  options: { readable?: boolean },
+  callback: (status: number, events: unknown) => void,
+) => PollHandle;
+
+function watchByEventLoop(fd: number, events: number, waits: Waits, ready: () => void): StopWaiting {
+  const calls = libc()!;
+  const epoll = opened(calls, fd, events);
+  const inContext = AsyncResource.bind(ready);
+  let isWatched = true;
+  let isScheduled = false;
+  const poll = (loadKoffi() as unknown as { node: { poll: Poll } }).node.poll;
+  const handle = poll(epoll, { readable: true }, () => {
+    if (!isWatched || isScheduled) return;
+    isScheduled = true;
+    setImmediate(() => {
+      isScheduled = false;
+      if (isWatched) inContext();
+    });
+  });
+  waits.add(handle);
+  return () => {
+    if (!isWatched) return;
+    isWatched = false;
+    waits.delete(handle); // ref() of a handle that was closed is as deadly as its stop()
+    handle.stop();
+    handle.close();
+    calls.close(epoll);
+  };
+}
+
+/** An epoll instance that is readable while the descriptor is ready: level-triggered, so it may be asked at any time. */
+function opened(calls: Libc, fd: number, events: number): number {
+  const epoll = calls.epollCreate1(EPOLL_CLOEXEC);
+  if (epoll < 0) throw systemError(-epoll, 'epoll_create1');
+  const answer = calls.epollCtl(epoll, EPOLL_CTL_ADD, fd, events);
+  if (answer >= 0) return epoll;
+  calls.close(epoll);
+  throw systemError(-answer, 'epoll_ctl');
+}
+
+/** Turns of the event loop in which a wait that has just begun looks: a reader that is busy makes room at once. */
+const TURNS_BEFORE_TIMER = 8;
+/** The longest between two looks: what a wait may be late by, and 250 calls a second for a socket that stays full. */
+const MAX_LOOK_MS = 4;
+
+function watchByTimer(fd: number, events: number, waits: Waits, ready: () => void): StopWaiting {
+  const calls = libc()!;
+  const clock = eventLoopClockOf(waits);
+  let isWatched = true;
+  let looks = 0;
+  let disarm: Disarm;
+  const arm = (): void => {
+    const ms = looks < TURNS_BEFORE_TIMER ? 0 : Math.min(2 ** (looks - TURNS_BEFORE_TIMER), MAX_LOOK_MS);
+    looks++;
+    disarm = clock.after(ms, look);
+  };
+  const look = (): void => {
+    if (calls.isReady(fd, events)) {
+      looks = 0;
+      ready();
+    }
+    if (isWatched) arm();
+  };
+  arm();
+  return () => {
+    isWatched = false;
+    disarm();
+  };
+}
