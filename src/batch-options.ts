@@ -26,13 +26,19 @@ export interface BatchOptions {
   readonly flushAfterMs?: number | undefined;
   /** Most datagrams queued; default 4096, at most 1 048 576. */
   readonly highWaterMark?: number | undefined;
-  /** Most payload bytes queued; default 4 MiB, at most 1 GiB. A larger datagram is rejected with EMSGSIZE. */
+  /**
+   * Most payload bytes queued; default 4 MiB, at most 1 GiB. As long as there are fewer, one more datagram is queued whole, so they may
+   * be exceeded by one. A datagram that is larger by itself is rejected with EMSGSIZE.
+   */
   readonly highWaterMarkBytes?: number | undefined;
   /** What to do with one more when the queue is full: `'drop-oldest'` (default), `'drop-newest'`, or `'error'` (ENOBUFS). */
   readonly overflow?: 'drop-oldest' | 'drop-newest' | 'error' | undefined;
   /** A queued datagram older than this is dropped instead of sent, ms; default: none is. */
   readonly maxAgeMs?: number | undefined;
-  /** On completion, wait this long for a blocked tail, then drop it, ms; default 5000. */
+  /**
+   * On completion, give up when the kernel has taken nothing for so long, and drop what is left, ms; default 5000. It begins anew
+   * whenever the kernel takes something, and while a `pace` holds back it does not run.
+   */
   readonly drainTimeoutMs?: number | undefined;
   /**
    * UDP GSO: `'auto'` (default) hands a run of equally long datagrams to one destination to the kernel as one message, and

@@ -6,7 +6,7 @@
  * observer, and state is looked at anew after each.
  */
 import { type BatchOptions, type ResolvedBatchOptions, resolveBatchOptions } from './batch-options.ts';
-import type { BatchReport, DatagramLike, Endpoint, Payload } from './datagram.ts';
+import type { BatchReport, DatagramLike, Destination, Endpoint, Payload } from './datagram.ts';
 import { type DatagramIdentity, DatagramReader } from './datagram-reader.ts';
 import { DatagramSocket } from './datagram-socket.ts';
 import type { SenderCounters, SenderStats } from './diagnostics.ts';
@@ -44,6 +44,8 @@ export class BatchSender<D extends DatagramLike = DatagramLike> {
   readonly #reader: DatagramReader;
   /** The ring of the only lane, for the hot path; `null` where there are several. */
   readonly #onlyRing: MmsgRing | null;
+  /** Whom all datagrams go to, on a connected socket. */
+  readonly #peer: Destination;
   readonly #isTimed: boolean;
   readonly #conflateBy: ((datagram: DatagramLike) => unknown) | null;
 
@@ -59,7 +61,9 @@ export class BatchSender<D extends DatagramLike = DatagramLike> {
     const resolved = resolveBatchOptions(options);
     const transport = DatagramSocket.transportOf(socket);
     if (transport.isClosed) throw notRunningError('socket');
-    const reader = new DatagramReader(transport.family, transport.isConnected, transport.supportsControl);
+    const { family, isConnected, supportsControl, cutsDatagrams } = transport;
+    const reader = new DatagramReader(family, isConnected, supportsControl, cutsDatagrams);
+    this.#peer = transport.peer;
     this.#options = resolved;
     this.#reader = reader;
     this.#driver = new LaneDriver(transport, resolved, observer, () => reader.clear());
@@ -73,7 +77,8 @@ export class BatchSender<D extends DatagramLike = DatagramLike> {
   /**
    * Queues one datagram. A bad one is a rejection in the next report, not an exception.
    *
-   * @returns whether there is room for another; if not, wait for {@link ready}, or the `overflow` option decides
+   * @returns whether there is room for another: `true` means that the next one will be queued whole, whatever its size (it may
+   * exceed `highWaterMarkBytes`); if not, wait for {@link ready}, or the `overflow` option decides
    * @throws SendmmsgError `ERR_SOCKET_DGRAM_NOT_RUNNING` once closed; after a failure, the error that ended it
    */
   send(datagram: D): boolean {
@@ -92,7 +97,7 @@ export class BatchSender<D extends DatagramLike = DatagramLike> {
     if (!this.#push(ring, sequence, this.#now())) this.#overflow(this.#lanes.all[0]!, sequence);
     if (ring.datagrams >= driver.flushAt || ring.bytes >= driver.flushAtBytes || driver.timer === NONE)
       driver.trigger();
-    return (ring.datagrams < ring.capacity && ring.bytes + ring.largest <= ring.maxBytes) || this.#hasRoom();
+    return (ring.datagrams < ring.capacity && ring.bytes < ring.maxBytes) || this.#hasRoom();
   }
 
   /**
@@ -259,15 +264,17 @@ export class BatchSender<D extends DatagramLike = DatagramLike> {
   }
 
   #pushIfFits(lane: Lane, sequence: number): boolean {
-    return this.#lanes.fits(this.#reader) && this.#push(lane.ring, sequence, this.#now());
+    return this.#lanes.fits && this.#push(lane.ring, sequence, this.#now());
   }
 
   #reject(sequence: number, error: unknown, identity: DatagramIdentity = this.#reader.identify()): void {
     const reason =
       error instanceof SendmmsgError ? error : argumentValueError('datagram', 'could not be read', undefined, error);
-    const waiting = this.#counters.refuse({ sequence, ...identity, error: reason });
+    const isAddressed = 'address' in identity || 'port' in identity || 'path' in identity;
+    this.#counters.refuse({ sequence, ...(isAddressed ? {} : this.#peer), ...identity, error: reason });
     // Rejections wait in memory, too: no more of them than datagrams.
-    if (waiting >= this.#options.highWaterMark) this.#driver.emit();
+    const { highWaterMark, highWaterMarkBytes } = this.#options;
+    if (this.#counters.hasRefusedMuch(highWaterMark, highWaterMarkBytes)) this.#driver.emit();
   }
 
   /** The queue is full: send if that is allowed, else do as the options say. */
@@ -288,12 +295,19 @@ export class BatchSender<D extends DatagramLike = DatagramLike> {
       this.#driver.abort(new SendmmsgError(`The queue is full (${limits})`, { code: 'ENOBUFS', errno: ENOBUFS }));
       return;
     }
-    do {
-      const oldest = overflow === 'drop-oldest' ? this.#lanes.oldest() : undefined;
-      oldest?.release(1);
+    // What is in flight can no longer be taken back, and does not count as the oldest.
+    const size = this.#reader.exactLength();
+    for (let oldest = this.#oldest(); oldest !== undefined; oldest = this.#oldest()) {
+      oldest.release(1);
       this.#counters.drop(1, 'overflow');
-      if (oldest === undefined) return; // this one gives way: what is in flight can no longer be taken back
-    } while (!this.#pushIfFits(lane, sequence));
+      if (this.#lanes.hasRoomFor(size)) break;
+    }
+    if (!this.#pushIfFits(lane, sequence)) this.#counters.drop(1, 'overflow'); // this one gives way
+  }
+
+  /** The ring whose head is to give way. */
+  #oldest(): MmsgRing | undefined {
+    return this.#options.overflow === 'drop-oldest' ? this.#lanes.oldest() : undefined;
   }
 }
 
@@ -321,6 +335,7 @@ function nothingDone(requeued: number): BatchReport {
     requeued,
     dropped: 0,
     conflated: 0,
+    pendingErrors: 0,
     rejected: Object.freeze([]),
   });
 }

@@ -33,8 +33,8 @@ const spaceOf = (size: number): number => (CMSGHDR_SIZE + size + 7) & ~7;
 
 /** Bytes of a control buffer that holds one integer: CMSG_SPACE(2) = CMSG_SPACE(4) = 24. */
 export const CONTROL_SIZE: number = spaceOf(4);
-/** Most bytes of a {@link Control}: the traffic class twice, and an IPv6 source. */
-export const MAX_CONTROL_SIZE: number = 2 * spaceOf(4) + spaceOf(IN6_PKTINFO_SIZE);
+/** Most bytes of a {@link Control}: to leave whole, the traffic class twice, and an IPv6 source. */
+export const MAX_CONTROL_SIZE: number = CONTROL_SIZE + 2 * spaceOf(4) + spaceOf(IN6_PKTINFO_SIZE);
 /** Offset of the data behind a cmsghdr: CMSG_DATA. */
 export const CMSG_DATA: number = CMSGHDR_SIZE;
 
@@ -72,6 +72,20 @@ export function controlOf(family: number, dscp: unknown, ecn: unknown, from: unk
   return intern(family, tos, source, from as string | undefined);
 }
 
+/**
+ * The same control, and that the datagram leaves whole where the socket itself has UDP_SEGMENT set: of the message the kernel takes
+ * the last one, so the segment size of a run may stand behind it.
+ */
+export function keepingWhole(control: Control | null): Control {
+  if (control === null) return LEAVES_WHOLE;
+  const known = whole.get(control);
+  if (known !== undefined) return known;
+  const words = Uint32Array.from([...LEAVES_WHOLE.words, ...control.words]);
+  const keeping = Object.freeze({ length: words.byteLength, words });
+  whole.set(control, keeping);
+  return keeping;
+}
+
 /** Writes a UDP_SEGMENT message, whose data, at {@link CMSG_DATA}, is a u16: datagrams of `size` bytes. */
 export function writeSegmentSize(u32: Uint32Array, at: number, size: number): void {
   u32[at >>> 2] = CMSGHDR_SIZE + 2; // cmsg_len = CMSG_LEN(sizeof(u16)): an int is EINVAL
@@ -87,6 +101,14 @@ export function groSegmentSize(u32: Uint32Array, at: number, controlLength: numb
   const isGro = u32[(at + CMSG_LEVEL) >>> 2] === SOL_UDP && u32[(at + CMSG_TYPE) >>> 2] === UDP_GRO;
   return isGro ? u32[(at + CMSG_DATA) >>> 2]! : 0;
 }
+
+/** A UDP_SEGMENT of 0. */
+const LEAVES_WHOLE: Control = (() => {
+  const words = new Uint32Array(CONTROL_SIZE / 4);
+  writeSegmentSize(words, 0, 0);
+  return Object.freeze({ length: CONTROL_SIZE, words });
+})();
+const whole = new WeakMap<Control, Control>();
 
 function intern(family: number, tos: number, source: Sockaddr | null, from: string | undefined): Control {
   // A zone's name may come to mean another interface: it is remembered by its index.

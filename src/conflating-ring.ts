@@ -41,6 +41,14 @@ export class ConflatingRing extends MmsgRing {
     return this.#keepFrom[slot]!;
   }
 
+  /** What was replaced has left gaps: when at least half of the slab is gaps, the rest is moved together. */
+  protected override room(length: number): number {
+    const at = super.room(length);
+    if (at >= 0 || this.inFlight > 0 || this.bytes > this.slabSize / 2) return at;
+    this.#compact();
+    return super.room(length);
+  }
+
   #append(reader: DatagramReader, sequence: number, now: number): boolean {
     if (!super.push(reader, sequence, now)) return false;
     const slot = this.tailSlot;
@@ -49,29 +57,33 @@ export class ConflatingRing extends MmsgRing {
     return true;
   }
 
-  /** Puts another datagram into slot `index` from the head; `false`, with nothing changed, if its bytes do not fit. */
+  /**
+   * Puts another datagram into slot `index` from the head; `false`, with nothing changed, if without the old one the queue would be
+   * full all the same.
+   */
   #rewrite(index: number, reader: DatagramReader, sequence: number, now: number): boolean {
     const slot = this.slotAt(index);
     const isWritten = reader.isShared && this.sharedAt >= 0;
     const length = isWritten ? this.sharedLength : reader.exactLength();
     const change = length - this.table.lengthOf(slot);
-    if (this.bytes + change > this.maxBytes) return false;
-    const isInPlace = !reader.isShared && length <= this.#ownRoom[slot]!;
-    let at = isWritten ? this.sharedAt : this.table.startOf(slot);
-    if (!isWritten && !isInPlace) {
-      at = this.#roomOrCompact(length);
-      if (at < 0) return false;
+    if (length > this.maxBytes || this.bytes - this.table.lengthOf(slot) >= this.maxBytes) return false;
+    let annex = isWritten ? this.sharedAnnex : null;
+    let at = this.sharedAt;
+    if (!isWritten) {
+      const isInPlace = !reader.isShared && length <= this.#ownRoom[slot]!;
+      annex = isInPlace ? (this.table.annexOf(slot) ?? null) : null;
+      at = isInPlace ? this.table.startOf(slot) : this.room(length);
+      if (annex !== null) this.write(reader, 0, annex.u8);
+      else if (at >= 0) this.write(reader, this.slab + at);
+      else annex = this.annexFor(reader);
+      if (!isInPlace) this.#ownRoom[slot] = reader.isShared ? 0 : length;
       // Behind all that is queued: whatever slot it belongs to, it is kept until those are gone.
-      this.slabTail = at + length;
-      this.#ownRoom[slot] = length;
-    }
-    if (!isWritten) this.write(reader, this.slab + at);
-    if (reader.isShared) {
-      this.sharedAt = at;
-      this.sharedLength = length;
-      this.#ownRoom[slot] = 0;
-    }
+      if (!isInPlace && annex === null) this.slabTail = at + length;
+      if (at < 0) at = this.slabTail;
+    } else this.#ownRoom[slot] = 0;
     this.fill(slot, at, length, reader);
+    if (annex !== null) this.table.annex(slot, annex);
+    if (reader.isShared) this.share(at, length, annex);
     this.sequences[slot] = sequence;
     this.times[slot] = now;
     this.bytes += change;
@@ -79,33 +91,28 @@ export class ConflatingRing extends MmsgRing {
     return true;
   }
 
-  #roomOrCompact(length: number): number {
-    const at = this.room(length);
-    if (at >= 0 || this.inFlight > 0) return at;
-    this.#compact();
-    return this.room(length);
-  }
-
-  /** Moves the payloads together, to the front of the slab: what was replaced has left gaps. */
+  /** Moves the payloads together, to the front of the slab. */
   #compact(): void {
     const { u8 } = this.arena;
     const copy = Buffer.allocUnsafe(this.bytes);
+    let end = 0;
     for (const isBack of [false, true]) {
-      let at = 0;
+      end = 0;
       for (let index = 0; index < this.slots; index++) {
         const slot = this.slotAt(index);
+        if (isBack) this.#keepFrom[slot] = end;
+        if (this.table.annexOf(slot) !== undefined) continue;
         const length = this.table.lengthOf(slot);
-        const from = this.slab + this.table.startOf(slot);
-        if (isBack) this.table.move(slot, at);
-        else copy.set(u8.subarray(from, from + length), at);
-        this.#keepFrom[slot] = at;
-        this.#ownRoom[slot] = length;
-        at += length;
+        if (isBack) {
+          this.table.move(slot, end);
+          this.#ownRoom[slot] = length;
+        } else copy.set(this.table.bytesOf(slot, length), end);
+        end += length;
       }
     }
-    u8.set(copy, this.slab);
+    u8.set(copy.subarray(0, end), this.slab);
     this.slabHead = 0;
-    this.slabTail = copy.length;
+    this.slabTail = end;
   }
 
   /** Keys come and go: no more of them are remembered than twice what may be queued. */

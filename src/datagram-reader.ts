@@ -6,7 +6,7 @@
  */
 import { types } from 'node:util';
 import { AF_UNIX } from './abi.ts';
-import { type Control, controlOf } from './cmsg.ts';
+import { type Control, controlOf, keepingWhole } from './cmsg.ts';
 import { type Datagram, type DatagramLike, Endpoint, type RejectedDatagram, type Sockaddr } from './datagram.ts';
 import { connectedError, noDestinationError, wrongFamilyError } from './destination-errors.ts';
 import { argumentTypeError, argumentValueError, SendmmsgError, unavailableError } from './errors.ts';
@@ -50,6 +50,7 @@ export class DatagramReader {
   readonly #family: number;
   readonly #isConnected: boolean;
   readonly #supportsControl: boolean;
+  readonly #cutsDatagrams: boolean;
   // What `sockaddr` came from, for the commonest case: the same destination again.
   #lastEndpoint: unknown;
   #lastAddress: unknown;
@@ -63,11 +64,14 @@ export class DatagramReader {
   /**
    * @param family - AF_INET, AF_INET6 or AF_UNIX
    * @param supportsControl - whether control messages can be sent
+   * @param cutsDatagrams - whether the socket cuts a datagram that does not say otherwise
    */
-  constructor(family: number, isConnected: boolean, supportsControl = true) {
+  constructor(family: number, isConnected: boolean, supportsControl = true, cutsDatagrams = false) {
     this.#family = family;
     this.#isConnected = isConnected;
     this.#supportsControl = supportsControl;
+    this.#cutsDatagrams = cutsDatagrams;
+    if (cutsDatagrams) this.control = keepingWhole(null);
   }
 
   /** Takes a snapshot. Throws SendmmsgError if the datagram cannot be sent on this socket. */
@@ -255,7 +259,7 @@ export class DatagramReader {
     if (control !== null && !this.#supportsControl) {
       throw unavailableError('A datagram with "dscp", "ecn" or "from"');
     }
-    this.control = control;
+    this.control = this.#cutsDatagrams ? keepingWhole(control) : control;
     this.#lastDscp = dscp;
     this.#lastEcn = ecn;
     // A zone's name is looked up each time: nothing equals NaN.

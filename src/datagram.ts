@@ -181,6 +181,9 @@ export interface RejectedDatagram {
   readonly error: SendmmsgError;
 }
 
+/** Where a datagram goes, for reports and errors; nothing where nobody has a name. */
+export type Destination = Pick<RejectedDatagram, 'address' | 'port' | 'path'>;
+
 /**
  * What one flush did, in datagrams (not in `mmsghdr`s). Frozen, never reused.
  *
@@ -205,6 +208,12 @@ export interface BatchReport {
   readonly dropped: number;
   /** Datagrams that a newer one with the same key has replaced since the last report: see `conflateBy`. */
   readonly conflated: number;
+  /**
+   * Errors that came in late since the last report (ICMP answers), for datagrams that count as sent: nobody listens there. Counted
+   * when the datagram that met the error has passed after all, or where the socket itself told of it (SO_ERROR), which is asked
+   * before completion, too.
+   */
+  readonly pendingErrors: number;
   /** Datagrams refused since the last report, by validation or by the kernel. */
   readonly rejected: readonly RejectedDatagram[];
 }

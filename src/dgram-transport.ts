@@ -6,7 +6,7 @@
  */
 import { createSocket, type Socket } from 'node:dgram';
 import { isIPv6 } from 'node:net';
-import { AF_INET, AF_INET6, IOV_BASE, IOV_LEN, MSG_IOV } from './abi.ts';
+import { AF_INET, AF_INET6 } from './abi.ts';
 import { EBADF, EIO, errnoOf } from './errno.ts';
 import { dgramError, unavailableError } from './errors.ts';
 import { type Arena, allocateDetached } from './libc.ts';
@@ -14,7 +14,7 @@ import type { MmsgRing } from './mmsg-ring.ts';
 import { decodeSockaddr } from './sockaddr.ts';
 import type { SocketControls } from './socket-controls.ts';
 import type { SocketName } from './socket-options.ts';
-import { type Transport, TransportState } from './transport.ts';
+import { destinationOf, type Transport, TransportState } from './transport.ts';
 
 /** How to open it; as in `node:dgram`. */
 export interface DgramTransportOptions {
@@ -39,14 +39,17 @@ export class DgramTransport extends TransportState implements Transport {
   readonly takesFlags = false;
   readonly supportsGso = false;
   readonly supportsControl = false;
+  readonly cutsDatagrams = false;
   readonly sendmmsg = null;
   readonly socket: Socket;
   #answers = 0;
+  /** What reading has told of a datagram that was sent before: as in the kernel the next call answers with it. */
+  #pendingError = 0;
 
   /** Throws what node:dgram throws. Binding and connecting to a literal address is done when this returns. */
   constructor(options: DgramTransportOptions) {
     const { type, reuseAddr, reusePort, ipv6Only, sendBufferSize, recvBufferSize } = options;
-    super(options.connect !== undefined);
+    super(options.connect === undefined ? null : destinationOf(options.connect));
     if (options.bindToDevice !== undefined) throw unavailableError('bindToDevice');
     if (reusePort && !knowsReusePort()) throw unavailableError('reusePort', 'node:dgram has it from Node.js 22.12 on');
     this.family = type === 'udp4' ? AF_INET : AF_INET6;
@@ -59,8 +62,9 @@ export class DgramTransport extends TransportState implements Transport {
       lookup: (hostname, _options, answer) => answer(null, hostname, isIPv6(hostname) ? 6 : 4),
     });
     const failures: Error[] = [];
-    this.socket.on('error', (error) => {
+    this.socket.on('error', (error: NodeJS.ErrnoException) => {
       failures[0] ??= error;
+      if (error.syscall === 'recvmsg') this.#pendingError = errnoOf(error.code ?? '');
     });
     this.socket.unref();
     this.socket.bind({ port: options.bind?.port ?? 0, address: options.bind?.address, exclusive: true });
@@ -94,10 +98,6 @@ export class DgramTransport extends TransportState implements Transport {
       setImmediate(done, -EBADF);
       return;
     }
-    const { u8, u32 } = ring.arena;
-    const iovec = u32[(ring.headAt + MSG_IOV) >>> 2]!;
-    const start = u32[(iovec + IOV_BASE) >>> 2]!;
-    const payload = u8.subarray(start, start + u32[(iovec + IOV_LEN) >>> 2]!);
     // node:dgram answers before the event loop turns: every so often it is let turn, so that timers and I/O have theirs.
     const settle = (n: number): void => {
       if (++this.#answers % ANSWERS_PER_TURN === 0) setImmediate(done, n);
@@ -105,7 +105,13 @@ export class DgramTransport extends TransportState implements Transport {
     };
     const answer = (error: (Error & { code?: string }) | null): void =>
       settle(error === null ? 1 : -(this.isClosed ? EBADF : errnoOf(error.code ?? '') || EIO));
+    const late = this.takeError();
+    if (late > 0) {
+      setImmediate(done, -late);
+      return;
+    }
     const target = decodeSockaddr(ring.nameAt(0));
+    const payload = ring.headPayload();
     try {
       if ('address' in target) this.socket.send(payload, target.port, target.address, answer);
       else this.socket.send(payload, answer);
@@ -115,10 +121,18 @@ export class DgramTransport extends TransportState implements Transport {
   }
 
   takeError(): number {
+    const errno = this.#pendingError;
+    this.#pendingError = 0;
+    return errno;
+  }
+
+  reconnect(): number {
     return 0;
   }
 
-  reconnect(): void {}
+  isShutDown(): boolean {
+    return true;
+  }
 
   waitWritable(): null {
     return null;

@@ -160,8 +160,11 @@ export class SenderCounters {
   readonly #rejectedBy = new Map<string, number>();
   #droppedInReport = 0;
   #conflatedTold = 0;
+  #pendingErrorsTold = 0;
   /** Refused before they were queued, since the last report. */
   #refused: RejectedDatagram[] = [];
+  /** Their payload bytes. */
+  #refusedBytes = 0;
   readonly #backend: Backend;
   readonly #latch: GsoLatch;
   readonly #usesGso: boolean;
@@ -190,14 +193,21 @@ export class SenderCounters {
     this.#droppedInReport += datagrams;
   }
 
-  /** Books a datagram as rejected before it was queued; returns how many of these wait to be told. */
-  refuse(datagram: RejectedDatagram): number {
-    return this.#refused.push(Object.freeze(datagram));
+  /** Books a datagram as rejected before it was queued. */
+  refuse(datagram: RejectedDatagram): void {
+    this.#refused.push(Object.freeze(datagram));
+    this.#refusedBytes += datagram.payload.byteLength;
+  }
+
+  /** Whether such rejections wait to be told in memory as much as datagrams may: so many, or so many bytes. */
+  hasRefusedMuch(datagrams: number, bytes: number): boolean {
+    return this.#refused.length >= datagrams || this.#refusedBytes >= bytes;
   }
 
   /** Whether something happened that no report has told. */
   get hasNews(): boolean {
     if (this.#droppedInReport > 0 || this.#refused.length > 0) return true;
+    if (this.#pendingErrors > this.#pendingErrorsTold) return true;
     for (const { loop } of this.#lanes.all) if (loop.sent > 0 || loop.rejected.length > 0) return true;
     return false;
   }
@@ -207,12 +217,12 @@ export class SenderCounters {
     let sent = 0;
     let bytes = 0;
     let syscalls = 0;
-    const rejected = this.#refused;
+    let rejected = this.#refused;
     for (const { loop } of this.#lanes.all) {
       sent += loop.sent;
       bytes += loop.bytes;
       syscalls += loop.syscalls;
-      if (loop.rejected.length > 0) rejected.push(...loop.rejected);
+      if (loop.rejected.length > 0) rejected = rejected.concat(loop.rejected);
       loop.reset();
     }
     const report: BatchReport = Object.freeze({
@@ -222,6 +232,7 @@ export class SenderCounters {
       requeued: this.#lanes.queued,
       dropped: this.#droppedInReport,
       conflated: this.#lanes.conflated - this.#conflatedTold,
+      pendingErrors: this.#pendingErrors - this.#pendingErrorsTold,
       rejected: rejected.length === 0 ? NONE_REJECTED : Object.freeze(rejected.sort((a, b) => a.sequence - b.sequence)),
     });
     this.#sent += sent;
@@ -231,7 +242,11 @@ export class SenderCounters {
     tally(rejected, this.#rejectedBy);
     this.#droppedInReport = 0;
     this.#conflatedTold += report.conflated;
-    if (rejected.length > 0) this.#refused = [];
+    this.#pendingErrorsTold += report.pendingErrors;
+    if (rejected.length > 0) {
+      this.#refused = [];
+      this.#refusedBytes = 0;
+    }
     if (reportChannel.hasSubscribers)
       reportChannel.publish({
         sender: this.#sender,
@@ -267,7 +282,7 @@ export class SenderCounters {
       wouldBlocks: sum((loop) => loop.wouldBlocks),
       backoffs: sum((loop) => loop.backoffs),
       blockedMs: this.#lanes.all.reduce((total, lane) => total + lane.waitedMs, 0),
-      pendingErrors: sum((loop) => loop.pendingErrors),
+      pendingErrors: this.#pendingErrors,
       gso: Object.freeze({
         state: this.#usesGso ? (this.#latch.isSocketOff ? 'latched' : 'on') : 'off',
         destinationsOff: this.#latch.destinationsOff,
@@ -275,6 +290,12 @@ export class SenderCounters {
         segments: sum((loop) => loop.gsoSegments),
       }),
     });
+  }
+
+  get #pendingErrors(): number {
+    let sum = 0;
+    for (const { loop } of this.#lanes.all) sum += loop.pendingErrors;
+    return sum;
   }
 
   /** Tells the diagnostics that the sender has ended. */

@@ -7,8 +7,8 @@
  * value is the number taken, and an errno speaks of the head of that call only (an error behind the first datagram is
  * discarded by the kernel). So `settle` releases exactly what was taken, and a refusal is always the head's.
  */
-import type { RejectedDatagram } from './datagram.ts';
-import { type Disposition, dispositionOf, EAGAIN } from './errno.ts';
+import type { Destination, RejectedDatagram } from './datagram.ts';
+import { type Disposition, dispositionOf, EAGAIN, EMSGSIZE } from './errno.ts';
 import { type SendmmsgError, systemError } from './errors.ts';
 import { GsoLatch } from './gso.ts';
 import type { MmsgRing } from './mmsg-ring.ts';
@@ -19,10 +19,16 @@ import { describeName } from './sockaddr.ts';
 export interface Wire {
   /** Sends the first `vlen` slots: the number taken, or `-errno` if none was. */
   sendmmsg(ring: MmsgRing, vlen: number): number;
+  /** Whether it is a unix socket. */
+  readonly isUnix: boolean;
+  /** Whom it is connected to; empty where each datagram has a destination of its own. */
+  readonly peer: Destination;
   /** Reads and clears the socket's pending error (SO_ERROR): a positive errno, or 0. */
   takeError(): number;
-  /** Connects again, where a peer that went away leaves the socket unconnected. */
-  reconnect?(): void;
+  /** Connects again, where a peer that went away leaves the socket unconnected: 0 or `-errno`. */
+  reconnect(): number;
+  /** Whether EPIPE speaks of the socket itself. */
+  isShutDown(): boolean;
   /** Milliseconds of a monotonic clock; asked only when GSO was refused. */
   now(): number;
   /**
@@ -30,6 +36,8 @@ export interface Wire {
    * the queue to be filled meanwhile.
    */
   readonly mostInFlight?: { readonly datagrams: number; readonly bytes: number };
+  /** Payload bytes of rejections in one run: they hold memory until they are told. */
+  readonly mostRejectedBytes: number;
 }
 
 /** What the loop wants next. */
@@ -52,8 +60,8 @@ export type Verdict =
 /** Tries of one datagram while the kernel is short of memory, before it is rejected: 0.6 s in all. */
 const MAX_BACKOFFS = 12;
 const MAX_BACKOFF_MS = 100;
-/** Consecutive interrupted calls before the loop yields. */
-const MAX_INTERRUPTS = 16;
+/** Answers in a row that say nothing of the head (interrupted, or of an earlier datagram), before each waits ever longer. */
+const MAX_EMPTY_ANSWERS = 16;
 /** A run of this many calls that took one datagram each hints at a dead peer, whose ICMP error the kernel swallows. */
 const SINGLES_BEFORE_PROBE = 8;
 /** Of {@link FlushLoop.batchSizes}: up to 1, 2, 4, … 1024 (UIO_MAXIOV) datagrams, and above, which takes GSO. */
@@ -70,6 +78,8 @@ export class FlushLoop {
   syscalls: number = 0;
   /** Datagrams the kernel refused, since `reset`. */
   rejected: RejectedDatagram[] = [];
+  /** Their payload bytes. */
+  rejectedBytes: number = 0;
   /** Calls that took something, ever, by how many datagrams that was: `[n]` for up to 2^n, the last for more. */
   readonly batchSizes: number[] = new Array<number>(BATCH_SIZE_BUCKETS).fill(0);
   /** Calls that took fewer than asked, ever. */
@@ -99,8 +109,16 @@ export class FlushLoop {
   // What the datagram at the head has been through, by its sequence: whoever moves the head need not tell.
   #troubled = -1;
   #backoffsOfHead = 0;
-  #interrupts = 0;
-  #hasRetriedHead = false;
+  #emptyAnswers = 0;
+  /** Whether it is being tried again, for an error that may have been an earlier datagram's; not once it has waited. */
+  #isSecondTry = false;
+  /** Such errors, which are late ones if it passes. */
+  #suspected: number[] = [];
+  /** Whether a firewall has refused it, or may have: where a call stops short, the kernel does not say why. */
+  #wasRefused = false;
+  /** The datagram that the last call stopped short of, by its sequence. */
+  #stoppedAt = -1;
+  #backoffMs = 0;
   #isStarved = false;
   #singles = 0;
 
@@ -116,18 +134,21 @@ export class FlushLoop {
     this.sent = 0;
     this.bytes = 0;
     this.syscalls = 0;
-    if (this.rejected.length > 0) this.rejected = [];
+    if (this.rejected.length === 0) return;
+    this.rejected = [];
+    this.rejectedBytes = 0;
   }
 
   /** Calls until there is nothing to send, or something to wait for. */
   run(budget: number = CALLS_PER_RUN): Verdict {
     const ring = this.#ring;
     for (let calls = 0; ring.slots > 0; calls++) {
-      if (calls === budget) return 'yield';
+      if (calls === budget) return this.#yielded();
       const vlen = this.ask();
       if (vlen === 0) return 'paced';
       const verdict = this.settle(vlen, this.#wire.sendmmsg(ring, vlen));
       if (verdict !== 'again') return verdict;
+      if (this.hasRejectedMuch && budget !== Number.POSITIVE_INFINITY) return this.#yielded();
     }
     return 'drained';
   }
@@ -145,6 +166,7 @@ export class FlushLoop {
     if (this.#pace === null) return span;
     const vlen = this.#pace.grant(ring, span);
     this.#isHeldBack = vlen < span;
+    if (vlen === 0) this.#isSecondTry = false;
     return vlen;
   }
 
@@ -156,46 +178,109 @@ export class FlushLoop {
     this.#watchHead();
     // 0 for a vlen above 0 is not in the page; waiting is the answer that can do no harm.
     const errno = answer === 0 ? EAGAIN : -answer;
-    const disposition: Disposition = dispositionOf(errno, this.#ring.isHeadSegmented());
+    const verdict = this.#judge(errno, dispositionOf(errno, this.#ring.isHeadSegmented(), this.#wire.isUnix));
+    // While it waits, other answers may come in: what it is told then may be another datagram's again.
+    if (verdict !== 'again') this.#isSecondTry = false;
+    return verdict;
+  }
+
+  /** Whether the rejections hold as much memory as they may: they are to be told. */
+  get hasRejectedMuch(): boolean {
+    return this.rejectedBytes >= this.#wire.mostRejectedBytes;
+  }
+
+  /** Counts a late error that the socket still holds: the last one would never be heard of. */
+  takeLateError(): void {
+    if (this.#wire.takeError() > 0) this.pendingErrors++;
+  }
+
+  /** Milliseconds to wait for the verdict `backoff`: 1, 2, 4, … 100. */
+  get backoffMs(): number {
+    return this.#backoffMs;
+  }
+
+  /** Milliseconds to wait for the verdict `paced`. */
+  get paceMs(): number {
+    return this.#pace?.msUntilNext(this.#ring) ?? 0;
+  }
+
+  /** In a later turn other answers may have come in, too. */
+  #yielded(): Verdict {
+    this.#isSecondTry = false;
+    return 'yield';
+  }
+
+  #judge(errno: number, disposition: Disposition): Verdict {
+    const ring = this.#ring;
     switch (disposition) {
       case 'wouldBlock':
         this.wouldBlocks++;
         return 'blocked';
       case 'backoff':
         this.backoffs++;
-        if (++this.#backoffsOfHead <= MAX_BACKOFFS) return 'backoff';
+        if (++this.#backoffsOfHead <= MAX_BACKOFFS) return this.#backOff(this.#backoffsOfHead);
+        if (ring.isHeadSegmented()) {
+          this.#backoffsOfHead = 0;
+          return this.#sendPlainly(errno); // it may be short of large messages only
+        }
         this.#isStarved = true;
-        return this.#rejectHead(errno);
-      case 'retryNow':
-        if (++this.#interrupts < MAX_INTERRUPTS) return 'again';
-        this.#interrupts = 0;
-        return 'backoff';
-      case 'pendingSocketError':
+        return this.#rejectHead(systemError(errno, 'sendmmsg', this.#headDestination()));
+      case 'lateError':
         this.pendingErrors++;
-        if (this.#hasRetriedHead) return this.#rejectHead(errno);
-        this.#hasRetriedHead = true;
-        this.#wire.reconnect?.();
-        return 'again';
+        return this.#askAgain();
+      case 'retryNow':
+        return this.#askAgain();
+      case 'pendingSocketError':
+        return this.#isSecondTry
+          ? this.#rejectHead(systemError(errno, 'sendmmsg', this.#headDestination()))
+          : this.#tryOnceMore(errno);
       case 'segmentationRefused':
-        this.#refusal = errno;
-        this.#ring.spillHead();
+        // Of segments that are too long, or of an earlier datagram that was.
+        return errno === EMSGSIZE && !this.#isSecondTry ? this.#tryOnceMore(errno) : this.#sendPlainly(errno);
+      case 'rejectSecondTime':
+        if (this.#wasRefused) return this.#rejectHead(systemError(errno, 'sendmmsg', this.#headDestination()));
+        this.#wasRefused = true;
         return 'again';
       case 'rejectDatagram':
-        return this.#rejectHead(errno);
+        return this.#rejectHead(systemError(errno, 'sendmmsg', this.#headDestination()));
+      case 'shutDown':
+        if (!this.#wire.isShutDown()) return this.#rejectHead(systemError(errno, 'sendmmsg', this.#headDestination()));
+        this.fatalError = systemError(errno, 'sendmmsg', this.#wire.peer);
+        return 'fatal';
       case 'fatal':
         this.fatalError = systemError(errno, 'sendmmsg');
         return 'fatal';
     }
   }
 
-  /** Milliseconds to wait for the verdict `backoff`: 1, 2, 4, … 100. */
-  get backoffMs(): number {
-    return Math.min(2 ** Math.max(0, this.#backoffsOfHead - 1), MAX_BACKOFF_MS);
+  /** The answer said nothing of the head: at once, but not for ever in one turn. */
+  #askAgain(): Verdict {
+    const excess = ++this.#emptyAnswers - MAX_EMPTY_ANSWERS;
+    return excess < 0 ? 'again' : this.#backOff(excess + 1);
   }
 
-  /** Milliseconds to wait for the verdict `paced`. */
-  get paceMs(): number {
-    return this.#pace?.msUntilNext(this.#ring) ?? 0;
+  #backOff(times: number): Verdict {
+    this.#backoffMs = Math.min(2 ** (times - 1), MAX_BACKOFF_MS);
+    return 'backoff';
+  }
+
+  /** The error may have been an earlier datagram's: what else the socket holds of these is taken out of the way. */
+  #tryOnceMore(errno: number): Verdict {
+    this.#isSecondTry = true;
+    this.#suspected.push(errno);
+    if (!this.#wire.isUnix) {
+      this.takeLateError();
+      return 'again';
+    }
+    const answer = this.#wire.reconnect();
+    return answer < 0 ? this.#rejectHead(systemError(-answer, 'connect', this.#headDestination())) : 'again';
+  }
+
+  #sendPlainly(errno: number): Verdict {
+    this.#refusal = errno;
+    this.#suspected = this.#suspected.filter((suspect) => suspect !== errno); // it was of its segments
+    this.#ring.spillHead();
+    return 'again';
   }
 
   #limited(span: number): number {
@@ -214,6 +299,11 @@ export class FlushLoop {
   #settleTaken(vlen: number, taken: number): Verdict {
     const ring = this.#ring;
     const datagrams = ring.datagramsIn(taken);
+    if (this.#suspected.length > 0) {
+      if (ring.headSequence() === this.#troubled) this.pendingErrors += this.#suspected.length;
+      this.#suspected = [];
+    }
+    this.#emptyAnswers = 0;
     // Only what was refused segmented and has passed plainly counts: it may have been dropped meanwhile.
     if (this.#refusal > 0 && ring.isHeadSpilled()) {
       this.#latch.refuse(this.#refusal, ring.headSockaddr(), ring.headSize(), this.#wire.now());
@@ -229,7 +319,7 @@ export class FlushLoop {
     this.batchSizes[Math.min(32 - Math.clz32(datagrams - 1), BATCH_SIZE_BUCKETS - 1)]!++;
     this.#isStarved = false;
     if (this.#singles === SINGLES_BEFORE_PROBE) {
-      if (this.#wire.takeError() > 0) this.pendingErrors++;
+      this.takeLateError();
       this.#singles = 0;
     } else if (taken < vlen) {
       this.shortCounts++;
@@ -238,23 +328,27 @@ export class FlushLoop {
       this.#singles = 0;
     }
     if (ring.slots === 0) return 'drained';
-    // What falls due meanwhile is left to gather: else each datagram would be a call of its own.
-    return this.#isHeldBack ? 'paced' : 'again';
+    this.#stoppedAt = taken < vlen ? ring.headSequence() : -1;
+    // What falls due meanwhile is left to gather: else each datagram would be a call of its own. But a short count says
+    // nothing about the pace: what was granted goes on.
+    return this.#isHeldBack && taken === vlen ? 'paced' : 'again';
   }
 
-  #rejectHead(errno: number): Verdict {
+  /** Where the head goes, or whom all go to. */
+  #headDestination(): Destination {
+    const name = this.#ring.nameAt(0);
+    return name.length === 0 ? this.#wire.peer : describeName(name);
+  }
+
+  #rejectHead(error: SendmmsgError): Verdict {
     const ring = this.#ring;
-    const target = describeName(ring.nameAt(0));
-    this.rejected.push(
-      Object.freeze({
-        sequence: ring.headSequence(),
-        ...target,
-        payload: ring.payloadAt(0),
-        error: systemError(errno, 'sendmmsg', target),
-      }),
-    );
+    const payload = ring.payloadAt(0);
+    this.rejected.push(Object.freeze({ sequence: ring.headSequence(), ...this.#headDestination(), payload, error }));
+    this.rejectedBytes += payload.byteLength;
     ring.release(1);
     this.#refusal = 0; // plainly refused, too: no fault of GSO
+    this.#suspected = []; // they were its own
+    this.#emptyAnswers = 0;
     return ring.slots > 0 ? 'again' : 'drained';
   }
 
@@ -264,7 +358,8 @@ export class FlushLoop {
     this.#troubled = sequence;
     // Once a datagram has waited in vain, those behind it wait a fifth of a second each until something is taken again.
     this.#backoffsOfHead = this.#isStarved ? MAX_BACKOFFS - 2 : 0;
-    this.#interrupts = 0;
-    this.#hasRetriedHead = false;
+    this.#isSecondTry = false;
+    this.#suspected = [];
+    this.#wasRefused = sequence === this.#stoppedAt;
   }
 }

@@ -11,9 +11,8 @@ import { EIO } from './errno.ts';
 
 /** Segments of one message: UDP_MAX_SEGMENTS is 64, and 128 only since Linux 6.10. */
 export const MAX_SEGMENTS = 64;
-/** Most bytes of a segmented message: what one datagram may hold. */
-export const MAX_SEGMENTED_BYTES_IPV4 = 65_507;
-export const MAX_SEGMENTED_BYTES_IPV6 = 65_527;
+/** Most bytes of a segmented message: what one IPv4 datagram may hold, since an IPv6 socket sends to IPv4-mapped addresses, too. */
+export const MAX_SEGMENTED_BYTES = 65_507;
 
 /** How long a refusal is remembered. */
 export const GSO_RETRY_MS = 60_000;

@@ -78,6 +78,8 @@ export class LaneDriver {
   readonly #onReleased: () => void;
   #disarm: Disarm | null = null;
   #disarmDrain: Disarm | null = null;
+  /** When the kernel last took something, or the pace let something go, once it is closing. */
+  #movedAt = 0;
   #isEmitting = false;
   /** Whether the socket has failed: nothing more is sent then. */
   #isFatal = false;
@@ -136,10 +138,24 @@ export class LaneDriver {
   end(): void {
     if (this.state !== OPEN) return;
     this.state = CLOSING;
-    const { drainTimeoutMs } = this.#options;
     this.flush(FREE);
     if ((this.state as number) === CLOSED || this.#finishIfDrained()) return;
-    this.#disarmDrain = this.clock.after(drainTimeoutMs, () => this.#giveUpAs('drainTimeout'));
+    this.#movedAt = this.clock.now();
+    this.#watchDrain(this.#options.drainTimeoutMs);
+  }
+
+  /** Gives up when the kernel has taken nothing for `drainTimeoutMs`; what the pace holds back is not the kernel's to take. */
+  #watchDrain(ms: number): void {
+    this.#disarmDrain = this.clock.after(ms, () => {
+      const { drainTimeoutMs } = this.#options;
+      const paced = this.lanes.all.filter(({ isPaced }) => isPaced);
+      const left = this.#movedAt + drainTimeoutMs - this.clock.now();
+      // What is in flight is answered at once, as a rule: until then nobody can say that the kernel has not taken it.
+      if (this.lanes.all.some(({ hold }) => hold === IN_FLIGHT)) this.#watchDrain(Math.max(drainTimeoutMs, 1));
+      else if (paced.length > 0) this.#watchDrain(Math.max(...paced.map(({ loop }) => loop.paceMs)) + drainTimeoutMs);
+      else if (left > 0) this.#watchDrain(left);
+      else this.#giveUpAs('drainTimeout');
+    });
   }
 
   /** Ends with an error: one last flush, the rest is dropped and told in a last report, then the observer's `error`. */
@@ -208,10 +224,14 @@ export class LaneDriver {
         if (this.#options.maxAgeMs !== Number.POSITIVE_INFINITY) this.#dropAged(lane.ring);
       },
       onResume: (lane) => {
+        if (lane.isPaced) this.#movedAt = this.clock.now();
         lane.flush();
         this.emit();
       },
-      onLanded: (lane, verdict) => this.#land(lane, verdict),
+      onLanded: (lane, verdict, hasTaken) => {
+        if (hasTaken && this.state === CLOSING) this.#movedAt = this.clock.now();
+        this.#land(lane, verdict);
+      },
       onYield: () => {
         this.restTimer();
         this.#arm(SOON, 0);
@@ -261,8 +281,9 @@ export class LaneDriver {
       // What the pace holds back would have to be waited for.
       if (lane.hold === HELD && this.#givenUpAs !== null) return this.#giveUpAs(this.#givenUpAs);
       // A source that is never quite caught up with is told of its datagrams, too, and one that waits for room of that.
-      const { sent, rejected } = lane.loop;
-      if (lane.hold !== IN_FLIGHT || sent + rejected.length >= this.flushAt || this.#hasRoomToTell()) this.emit();
+      const { sent, rejected, hasRejectedMuch } = lane.loop;
+      const isMuch = sent + rejected.length >= this.flushAt || hasRejectedMuch;
+      if (lane.hold !== IN_FLIGHT || isMuch || this.#hasRoomToTell()) this.emit();
       return;
     }
     if (this.#givenUpAs !== null) return this.#giveUpAs(this.#givenUpAs);
@@ -313,6 +334,7 @@ export class LaneDriver {
 
   #report(collected?: BatchReport[]): void {
     const report = this.counters.takeReport();
+    if (report.sent > 0 && this.state === CLOSING) this.#movedAt = this.clock.now();
     collected?.push(report);
     // A subscriber of the diagnostics may have destroyed the sender.
     if (this.state !== CLOSED) callOut(() => this.#observer.next?.(report));
@@ -367,6 +389,8 @@ export class LaneDriver {
   #finish(): void {
     if (this.state === CLOSED) return;
     this.restTimer();
+    // The answer to the last datagram that was sent: after this nobody asks.
+    if (!this.#isFatal) this.lanes.all[0]!.loop.takeLateError();
     if (this.counters.hasNews && !this.#isEmitting) {
       this.#isEmitting = true;
       this.#report();

@@ -29,8 +29,8 @@ export interface LaneOwner {
   beforeFlush(lane: Lane): void;
   /** A wait is over: flush, and tell. */
   onResume(lane: Lane): void;
-  /** What was in flight has been answered; `verdict` has not been acted upon. */
-  onLanded(lane: Lane, verdict: Verdict): void;
+  /** What was in flight has been answered, and some of it taken or not; `verdict` has not been acted upon. */
+  onLanded(lane: Lane, verdict: Verdict, hasTaken: boolean): void;
   /** The budget of this turn is spent. */
   onYield(): void;
   /** The socket itself has failed. */
@@ -61,6 +61,8 @@ export class Lane {
   readonly #flags: number;
   readonly #isInline: boolean;
   readonly #owner: LaneOwner;
+  /** Whether it is the pace that holds it back, and not the kernel. */
+  isPaced: boolean = false;
   #disarm: Disarm | null = null;
   #falseWakes = 0;
   #blockedMs = 1;
@@ -94,10 +96,7 @@ export class Lane {
 
   /** Waits for what the loop wants. */
   settle(verdict: Verdict): void {
-    if (this.loop.sent > 0) {
-      this.#falseWakes = 0;
-      this.#blockedMs = 1;
-    }
+    if (this.loop.sent > 0) this.#hasMoved();
     switch (verdict) {
       case 'again':
       case 'drained':
@@ -108,6 +107,7 @@ export class Lane {
         this.#waitingSince = this.#clock.now();
         return this.#wait(HELD, this.loop.backoffMs);
       case 'paced':
+        this.isPaced = true;
         return this.#wait(HELD, this.loop.paceMs);
       case 'blocked':
         this.#waitingSince = this.#clock.now();
@@ -125,7 +125,14 @@ export class Lane {
       this.#waitedMs = this.waitedMs;
       this.#waitingSince = null;
     }
+    this.isPaced = false;
     if (this.hold !== IN_FLIGHT) this.hold = FREE;
+  }
+
+  /** The kernel took something: the next time that it is full, what was learnt by waiting is forgotten. */
+  #hasMoved(): void {
+    this.#falseWakes = 0;
+    this.#blockedMs = 1;
   }
 
   #launch(): void {
@@ -137,7 +144,8 @@ export class Lane {
     this.#transport.sendmmsgLater(this.ring, vlen, this.#flags, (answer) => {
       this.hold = FREE;
       this.ring.inFlight = 0;
-      this.#owner.onLanded(this, this.loop.settle(vlen, answer));
+      if (answer > 0) this.#hasMoved();
+      this.#owner.onLanded(this, this.loop.settle(vlen, answer), answer > 0);
     });
   }
 

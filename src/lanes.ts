@@ -1,12 +1,12 @@
 /**
  * All lanes of a sender together: which lane a datagram takes, and whether there is room for one more.
  */
-import { AF_INET } from './abi.ts';
+import { AF_UNIX } from './abi.ts';
 import type { ResolvedBatchOptions } from './batch-options.ts';
 import { ConflatingRing } from './conflating-ring.ts';
 import type { DatagramReader } from './datagram-reader.ts';
 import { FlushLoop, type Wire } from './flush.ts';
-import { MAX_SEGMENTED_BYTES_IPV4, MAX_SEGMENTED_BYTES_IPV6, MAX_SEGMENTS } from './gso.ts';
+import { MAX_SEGMENTED_BYTES, MAX_SEGMENTS } from './gso.ts';
 import { FREE, IN_FLIGHT, Lane, type LaneContext } from './lane.ts';
 import type { Arena } from './libc.ts';
 import { MmsgRing, type RingLayout } from './mmsg-ring.ts';
@@ -57,14 +57,17 @@ export class Lanes {
     return sum;
   }
 
-  /** Whether there is room for one more: of its size only its predecessors' are known, so one as large as the largest. */
+  /** Whether the next datagram will be queued whole, whatever its size: the bytes may be exceeded by one. */
   get hasRoom(): boolean {
-    let largest = 0;
-    for (const { ring } of this.all) if (ring.largest > largest) largest = ring.largest;
-    return this.queued < this.#highWaterMark && this.queuedBytes + largest <= this.#highWaterMarkBytes;
+    return this.queued < this.#highWaterMark && this.queuedBytes < this.#highWaterMarkBytes;
   }
 
-  /** Whether at most this share of the queue is full; the rest may be less than one datagram as large as the largest. */
+  /** Whether so many bytes fit within the limits. */
+  hasRoomFor(bytes: number): boolean {
+    return this.queued < this.#highWaterMark && this.queuedBytes + bytes <= this.#highWaterMarkBytes;
+  }
+
+  /** Whether at most this share of the queue is full. */
   isFullTo(share: number): boolean {
     const isDown = this.queued <= this.#highWaterMark * share && this.queuedBytes <= this.#highWaterMarkBytes * share;
     return isDown && this.hasRoom;
@@ -82,23 +85,19 @@ export class Lanes {
     return this.all[laneOf(sockaddr, port, length)]!;
   }
 
-  /** Whether all together have room for what the reader holds; one lane alone looks after itself. */
-  fits(reader: DatagramReader): boolean {
+  /** Whether all together have room for one more; one lane alone looks after itself. */
+  get fits(): boolean {
     const { length } = this.all;
     if (length === 1) return true;
     let datagrams = 0;
-    let bytes = reader.byteLength;
+    let bytes = 0;
     for (let lane = 0; lane < length; lane++) {
       const { ring } = this.all[lane]!;
       datagrams += ring.datagrams;
       bytes += ring.bytes;
     }
     // Of texts these bytes are upper bounds, and mostly enough.
-    if (datagrams < this.#highWaterMark && bytes <= this.#highWaterMarkBytes) return true;
-    const size = reader.exactLength();
-    // What fits into no ring is the ring's to refuse.
-    if (size > this.#highWaterMarkBytes) return true;
-    return this.queued < this.#highWaterMark && this.queuedBytes + size <= this.#highWaterMarkBytes;
+    return (datagrams < this.#highWaterMark && bytes < this.#highWaterMarkBytes) || this.hasRoom;
   }
 
   /** The ring with the oldest datagram that can be dropped. */
@@ -115,25 +114,32 @@ export class Lanes {
 function newLane(options: ResolvedBatchOptions, usesGso: boolean, context: LaneContext): Lane {
   const { transport, clock, pace, flags } = context;
   const { sendmmsg } = transport;
-  const mostBytes = transport.family === AF_INET ? MAX_SEGMENTED_BYTES_IPV4 : MAX_SEGMENTED_BYTES_IPV6;
   const layout = {
     slots: options.highWaterMark,
     maxBytes: options.highWaterMarkBytes,
     nameSize: nameSizeOf(transport.family, transport.isConnected),
     maxSegments: usesGso ? Math.min(MAX_SEGMENTS, pace?.maxSegments ?? MAX_SEGMENTS) : 1,
-    maxSegmentedBytes: Math.min(mostBytes, pace?.maxSegmentedBytes ?? mostBytes),
+    maxSegmentedBytes: Math.min(MAX_SEGMENTED_BYTES, pace?.maxSegmentedBytes ?? MAX_SEGMENTED_BYTES),
     latch: transport.latch,
   };
   const ring = newRing(options, layout, (bytes) => transport.allocate(bytes));
   const wire = {
     sendmmsg: (messages: MmsgRing, vlen: number) => sendmmsg?.(messages, vlen, flags) ?? 0,
+    isUnix: transport.family === AF_UNIX,
+    peer: transport.peer,
     takeError: () => transport.takeError(),
     reconnect: () => transport.reconnect(),
+    isShutDown: () => transport.isShutDown(),
+    mostRejectedBytes: options.highWaterMarkBytes,
     now: () => clock.now(),
-    ...(options.offload && sendmmsg !== null && { mostInFlight: halfOf(options) }),
+    ...(sendmmsg === null && { mostInFlight: ONE_BY_ONE }),
+    ...(sendmmsg !== null && options.offload && { mostInFlight: halfOf(options) }),
   };
   return new Lane(ring, new FlushLoop(ring, wire, transport.latch, pace), context);
 }
+
+/** What node:dgram can do: asked for more, each call would stop short, as if something were wrong with the next datagram. */
+const ONE_BY_ONE = { datagrams: 1, bytes: Number.POSITIVE_INFINITY } as const;
 
 /**
  * While a call is out on half of the queue, the source fills the other half. Were the whole queue in flight, source and kernel

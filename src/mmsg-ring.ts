@@ -38,7 +38,7 @@ export interface RingLayout {
   readonly latch?: GsoLatch;
 }
 
-/** Room at the slab's end that a datagram may not fit into when the ring wraps: up to this size none is lost to that. */
+/** Room at the slab's end that a datagram may not fit into when the ring wraps: up to this size none needs memory of its own. */
 export const WRAP_SLACK: number = 256 * 1024;
 /** Strings that are written one by one after a rope that was not ASCII, before the next is tried. */
 export const STRINGS_AFTER_MISS = 1024;
@@ -59,6 +59,7 @@ export class MmsgRing {
   inFlight: number = 0;
   readonly arena: Arena;
   readonly capacity: number;
+  readonly #allocate: (bytes: number) => Arena;
   readonly maxBytes: number;
 
   #head = 0;
@@ -69,6 +70,7 @@ export class MmsgRing {
   protected slabTail: number = 0;
   protected sharedAt: number = -1;
   protected sharedLength: number = 0;
+  protected sharedAnnex: Arena | null = null;
   protected isTailOpen: boolean = false;
   protected readonly table: MmsgTable;
   protected readonly slab: number;
@@ -86,6 +88,7 @@ export class MmsgRing {
     const { slots, maxBytes } = layout;
     this.capacity = slots;
     this.maxBytes = maxBytes;
+    this.#allocate = allocate;
     this.slabSize = maxBytes + Math.min(maxBytes, WRAP_SLACK);
     this.table = new MmsgTable({ ...layout, slabSize: this.slabSize }, allocate);
     this.slab = this.table.slab;
@@ -96,33 +99,33 @@ export class MmsgRing {
   }
 
   /**
-   * Encodes the datagram that `reader` holds into the ring; `false`, with nothing changed, if there is no room for it.
+   * Encodes the datagram that `reader` holds into the ring; `false`, with nothing changed, if that is full. As long as it is not,
+   * a datagram of any size goes in: the limit of bytes may be exceeded by one.
    *
    * @throws SendmmsgError `EMSGSIZE` if it would not even fit into an empty ring
    */
   push(reader: DatagramReader, sequence: number, now: number): boolean {
     if (reader.byteLength > this.maxBytes) this.#checkFitsExactly(reader);
-    if (this.datagrams === this.capacity) return false;
-    const isWritten = reader.isShared && this.sharedAt >= 0;
-    let at = isWritten ? this.sharedAt : this.room(reader.byteLength);
-    if (at < 0) {
-      at = this.#roomForExactly(reader);
-      if (at < 0) return false;
+    if (this.datagrams === this.capacity || this.bytes >= this.maxBytes) return false;
+    if (reader.isShared && this.sharedAt >= 0) {
+      this.#append(reader, this.sharedAt, this.sharedLength, sequence, now);
+      if (this.sharedAnnex !== null) this.table.annex(this.tailSlot, this.sharedAnnex);
+      return true;
     }
-    const length = isWritten ? this.sharedLength : this.write(reader, this.slab + at);
-    if (this.bytes + length > this.maxBytes) {
-      this.#checkFits(length);
-      return false;
+    let at = this.room(reader.byteLength);
+    if (at < 0) at = this.#roomForExactly(reader);
+    let annex: Arena | null = null;
+    if (at >= 0) {
+      const length = this.write(reader, this.slab + at);
+      this.#append(reader, at, length, sequence, now);
+      this.slabTail = at + length;
+    } else {
+      annex = this.annexFor(reader);
+      at = this.slabTail;
+      this.#append(reader, at, reader.byteLength, sequence, now);
+      this.table.annex(this.tailSlot, annex);
     }
-    this.#append(reader, at, length, sequence, now);
-    if (!isWritten) this.slabTail = at + length;
-    this.datagrams++;
-    this.bytes += length;
-    if (length > this.largest) this.largest = length;
-    if (reader.isShared) {
-      this.sharedAt = at;
-      this.sharedLength = length;
-    }
+    if (reader.isShared) this.share(at, this.table.lengthOf(this.tailSlot), annex);
     return true;
   }
 
@@ -134,7 +137,22 @@ export class MmsgRing {
 
   /** Ends the sharing of a payload; its last slot frees it. */
   endShared(): void {
-    this.sharedAt = -1;
+    this.share(-1, 0, null);
+  }
+
+  /** The next slots may have the payload that lies there. */
+  protected share(at: number, length: number, annex: Arena | null): void {
+    this.sharedAt = at;
+    this.sharedLength = length;
+    this.sharedAnnex = annex;
+  }
+
+  /** Encodes a payload into memory of its own: there is room for it, but no place in the slab. */
+  protected annexFor(reader: DatagramReader): Arena {
+    // An arena is of whole words.
+    const annex = this.#allocate(Math.max((reader.exactLength() + 7) & ~7, 8));
+    this.write(reader, 0, annex.u8);
+    return annex;
   }
 
   /** How many `mmsghdr`s the next call may take: those that lie in a row from the head, at most `UIO_MAXIOV`. Seals them. */
@@ -196,7 +214,8 @@ export class MmsgRing {
       // An empty ring starts over at the front: the same few cache lines serve a source that is kept up with.
       this.#head = this.#tail = this.slabHead = this.slabTail = 0;
       this.slots = this.bytes = this.#spilled = 0;
-      this.sharedAt = -1;
+      if (this.table.hasAnnexes) this.table.dropAnnexes();
+      this.endShared();
     } else {
       for (let left = datagrams; left > 0; ) {
         const slot = this.#head;
@@ -207,6 +226,7 @@ export class MmsgRing {
         }
         left -= segments;
         this.bytes -= this.table.lengthOf(slot);
+        if (this.table.hasAnnexes) this.table.dropAnnex(slot);
         this.#spilled = 0;
         this.#head = this.#after(slot);
         this.slots--;
@@ -251,8 +271,12 @@ export class MmsgRing {
   /** A copy of the bytes of the datagram in slot `index` from the head (the first one of it). */
   payloadAt(index: number): Uint8Array {
     const slot = (this.#head + index) % this.capacity;
-    const start = this.slab + this.table.startOf(slot);
-    return new Uint8Array(this.arena.u8.subarray(start, start + this.#sizeOfFirst(slot)));
+    return new Uint8Array(this.table.bytesOf(slot, this.#sizeOfFirst(slot)));
+  }
+
+  /** The bytes of the first datagram, as long as it is the first. */
+  headPayload(): Buffer {
+    return this.table.bytesOf(this.#head, this.headSize());
   }
 
   /** The raw sockaddr of slot `index` from the head; empty on a connected socket. */
@@ -272,6 +296,7 @@ export class MmsgRing {
 
   /** … how many bytes may follow there … */
   protected get tailRoom(): number {
+    if (this.table.hasAnnexes && this.table.annexOf(this.tailSlot) !== undefined) return 0;
     const start = this.table.startOf(this.tailSlot);
     const slabEnd = start < this.slabHead ? this.slabHead - 1 : this.slabSize;
     return Math.min(slabEnd - this.slabTail, this.maxBytes - this.bytes);
@@ -303,6 +328,9 @@ export class MmsgRing {
     this.times[slot] = now;
     this.slots++;
     this.#tail = this.#after(slot);
+    this.datagrams++;
+    this.bytes += length;
+    if (length > this.largest) this.largest = length;
   }
 
   /** Nothing is appended to the last slot any more. */
@@ -340,9 +368,8 @@ export class MmsgRing {
     });
   }
 
-  /** Encodes a payload at byte `to` of the arena; returns its length. */
-  protected write(reader: DatagramReader, to: number): number {
-    const slab = this.arena.u8;
+  /** Encodes a payload at byte `to` of the arena, or of other memory; returns its length. */
+  protected write(reader: DatagramReader, to: number, slab: Buffer = this.arena.u8): number {
     if (reader.kind === BYTES) {
       copyInto(slab, reader.bytes, to);
       return reader.byteLength;

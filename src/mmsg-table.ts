@@ -1,6 +1,6 @@
 /**
  * The `mmsghdr` table of an arena: a row for each slot, with its `iovec`, sockaddr and control buffer, and the payload slab
- * behind them.
+ * behind them. A payload that the slab has no place for gets memory of its own.
  *
  *     mmsghdr × slots | iovec × slots | sockaddr × slots | control × slots | spill | slab .......
  *
@@ -36,6 +36,9 @@ import { portWord } from './sockaddr.ts';
 
 /** Bytes of a slot's control buffer. */
 const CONTROL_STRIDE: number = MAX_CONTROL_SIZE + CONTROL_SIZE;
+
+/** Where no payload begins: a slab has at most 1 GiB and its slack. */
+const NOWHERE = 0xffffffff;
 
 /** Bytes that a slot's sockaddr takes: none on a connected socket. */
 export function nameSizeOf(family: number, isConnected: boolean): number {
@@ -80,6 +83,8 @@ export class MmsgTable {
   readonly #held: (Control | null)[] = [];
   /** … and its msg_controllen. */
   readonly #controlLengths: Uint16Array;
+  /** By row, where the slab had no place for the payload: memory of its own, as long as the row has it. */
+  readonly #annexes = new Map<number, Arena>();
 
   constructor({ slots, nameSize, maxSegments, slabSize }: TableLayout, allocate: (bytes: number) => Arena) {
     this.slabSize = slabSize;
@@ -102,6 +107,7 @@ export class MmsgTable {
     const isNew = slot === this.#wired;
     if (isNew) this.#wire(slot);
     if (sockaddr !== null) this.#writeName(slot, sockaddr, port);
+    if (this.#annexes.size > 0) this.dropAnnex(slot);
     // The same place as the last time: so it is again and again while the queue is kept up with.
     if (this.#start[slot] !== at || isNew) this.move(slot, at);
     this.#setLength(slot, length);
@@ -121,6 +127,41 @@ export class MmsgTable {
   /** Lets a row be longer (or shorter) by that many bytes. */
   extend(slot: number, bytes: number): void {
     this.#setLength(slot, this.lengthOf(slot) + bytes);
+  }
+
+  /** Puts the payload of the row that was just written into memory of its own, which begins with it. */
+  annex(slot: number, annex: Arena): void {
+    this.#annexes.set(slot, annex);
+    this.arena.writePointer(this.#iovecs + slot * IOVEC_SIZE, 0, annex);
+  }
+
+  /** The memory of a row that has its own. */
+  annexOf(slot: number): Arena | undefined {
+    return this.#annexes.get(slot);
+  }
+
+  /** Whether any row has. */
+  get hasAnnexes(): boolean {
+    return this.#annexes.size > 0;
+  }
+
+  /** Lets go of a row's own memory. */
+  dropAnnex(slot: number): void {
+    // Nowhere, so that the next payload is certain to be pointed to anew.
+    if (this.#annexes.delete(slot)) this.#start[slot] = NOWHERE;
+  }
+
+  /** Lets go of all rows' own memory. */
+  dropAnnexes(): void {
+    for (const slot of this.#annexes.keys()) this.dropAnnex(slot);
+  }
+
+  /** The first `length` bytes of a row, as they lie in memory. */
+  bytesOf(slot: number, length: number): Buffer {
+    const annex = this.#annexes.get(slot);
+    if (annex !== undefined) return annex.u8.subarray(0, length);
+    const start = this.slab + this.startOf(slot);
+    return this.arena.u8.subarray(start, start + length);
   }
 
   /** Says where in the slab a row's payload lies now. */
@@ -168,7 +209,7 @@ export class MmsgTable {
     return this.#spill + index * MMSGHDR_SIZE;
   }
 
-  /** Where a row's payload begins in the slab. */
+  /** Where a row's payload begins in the slab; of one that has memory of its own, where the next one's may. */
   startOf(slot: number): number {
     return this.#start[slot]!;
   }

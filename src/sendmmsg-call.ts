@@ -27,7 +27,7 @@ export class SendmmsgCall {
     const vlen = ring.span();
     const answer = transport.sendmmsg(ring, vlen, flags);
     const lengths = Array.from({ length: Math.max(0, answer) }, (_, index) => ring.sentLengthAt(index));
-    const target = answer < 0 ? describeName(ring.nameAt(0)) : {};
+    const target = answer < 0 && !transport.isConnected ? describeName(ring.nameAt(0)) : transport.peer;
     ring.release(ring.datagrams);
     if (answer < 0) throw systemError(-answer, 'sendmmsg', target);
     return { sent: answer, lengths };
@@ -40,7 +40,8 @@ export class SendmmsgCall {
 
   /** The datagrams of one call, in a ring that is kept for the next. Stops before the first that is invalid or too much. */
   #encode(datagrams: readonly DatagramLike[], transport: NativeTransport): MmsgRing {
-    const reader = new DatagramReader(transport.family, transport.isConnected);
+    const { family, isConnected, supportsControl, cutsDatagrams } = transport;
+    const reader = new DatagramReader(family, isConnected, supportsControl, cutsDatagrams);
     let ring = this.#ring ?? callRing(transport, CALL_BYTES);
     this.#ring = null; // a getter may call sendmmsg() again: it gets a ring of its own
     const leave = transport.onClose(() => {}); // … but must not connect the socket, for which this one is laid out
@@ -49,6 +50,9 @@ export class SendmmsgCall {
       for (let index = 0; index < count; index++) {
         reader.read(datagrams[index]!);
         if (index === 0 && reader.byteLength > ring.maxBytes) ring = callRing(transport, reader.byteLength);
+        // A call has a limit of its own, which none exceeds.
+        const isMuch = ring.bytes + reader.byteLength > ring.maxBytes;
+        if (index > 0 && isMuch && ring.bytes + reader.exactLength() > ring.maxBytes) break;
         if (!ring.push(reader, index, 0)) break;
       }
     } catch (error) {

@@ -7,7 +7,7 @@
 import { isIP, isIPv4, isIPv6 } from 'node:net';
 import { AF_INET, AF_INET6, AF_UNIX, SOCKADDR_IN_SIZE, SOCKADDR_IN6_SIZE, SUN_PATH_SIZE } from './abi.ts';
 import { formatIPv4, formatIPv6 } from './address-text.ts';
-import { Endpoint, type Sockaddr } from './datagram.ts';
+import { type Destination, Endpoint, type Sockaddr } from './datagram.ts';
 import { argumentTypeError, argumentValueError, badPortError, SendmmsgError, shortened } from './errors.ts';
 import { unknownZone, zoneIndex, zoneName } from './zone.ts';
 
@@ -93,7 +93,7 @@ export function decodeSockaddr(
 }
 
 /** Where a slot's datagram goes, for errors and reports; nothing on a connected socket. */
-export function describeName(name: Uint8Array): { address?: string; port?: number; path?: string } {
+export function describeName(name: Uint8Array): Destination {
   if (name.length === 0) return {};
   const decoded = decodeSockaddr(name);
   return 'path' in decoded ? { path: decoded.path } : { address: decoded.address, port: decoded.port };

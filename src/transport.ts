@@ -8,16 +8,18 @@
 import { AsyncResource } from 'node:async_hooks';
 import { AF_UNIX, MSG_DONTWAIT, MSG_NOSIGNAL, SO_ERROR, SOL_SOCKET, SOL_UDP, UDP_SEGMENT } from './abi.ts';
 import { type Clock, eventLoopClockOf, Waits } from './clock.ts';
+import type { Destination } from './datagram.ts';
 import type { Descriptor } from './descriptor.ts';
-import { EAGAIN, EBADF } from './errno.ts';
+import { EAGAIN, EBADF, EPIPE } from './errno.ts';
 import { notConnectedError, SendmmsgError, systemError } from './errors.ts';
 import { GsoLatch } from './gso.ts';
 import type { Arena, Libc, NativeBackend } from './libc.ts';
 import type { MmsgRing } from './mmsg-ring.ts';
-import { sockaddrBytes } from './sockaddr.ts';
+import { NO_BYTES } from './payload.ts';
+import { type StopWaiting, whenWritable } from './readiness.ts';
+import { describeName, sockaddrBytes, sockaddrOfPath } from './sockaddr.ts';
 import { NativeControls } from './socket-controls.ts';
 import type { SocketName } from './socket-options.ts';
-import { whenWritable, type StopWaiting } from './readiness.ts';
 
 /** What does the sending: the system call, its elder brother one by one, or node:dgram one by one. */
 export type Backend = NativeBackend | 'node:dgram';
@@ -33,6 +35,10 @@ export interface Transport {
   readonly supportsGso: boolean;
   /** Whether a datagram may carry control messages. */
   readonly supportsControl: boolean;
+  /** Whether the socket itself has UDP_SEGMENT set, and each datagram has to say that it is to leave whole. */
+  readonly cutsDatagrams: boolean;
+  /** Whom it is connected to, for errors; empty where it is not, or where the peer has no name. */
+  readonly peer: Destination;
   /** Where GSO was refused, for all senders of this socket. */
   readonly latch: GsoLatch;
   /** The event loop's timers, which keep the process alive or, after `socket.unref()`, do not. */
@@ -47,8 +53,10 @@ export interface Transport {
   sendmmsgLater(ring: MmsgRing, vlen: number, flags: number, done: (answer: number) => void): void;
   /** Reads and clears SO_ERROR. */
   takeError(): number;
-  /** Connects a unix socket again to the path it was connected to; does nothing for any other. */
-  reconnect(): void;
+  /** Connects a unix socket again to the path it was connected to: 0 or `-errno`; does nothing for any other. */
+  reconnect(): number;
+  /** Whether EPIPE speaks of the socket, which was shut down for sending, shutdown(2), and not of one destination. */
+  isShutDown(): boolean;
   /** Calls `ready` once when there may be room; `null` where POLLOUT lies and only a timer will do. */
   waitWritable(ready: () => void): StopWaiting | null;
   /** Calls `listener` when the transport is closed. Returns how to leave. */
@@ -60,16 +68,21 @@ export abstract class TransportState {
   latch: GsoLatch = new GsoLatch();
   readonly waits: Waits = new Waits();
   readonly clock: Clock = eventLoopClockOf(this.waits);
-  #isConnected: boolean;
+  #peer: Destination | null;
   #isClosed = false;
   readonly #closeListeners = new Set<() => void>();
 
-  constructor(isConnected: boolean) {
-    this.#isConnected = isConnected;
+  /** @param peer - `null`: it is not connected */
+  constructor(peer: Destination | null) {
+    this.#peer = peer;
   }
 
   get isConnected(): boolean {
-    return this.#isConnected;
+    return this.#peer !== null;
+  }
+
+  get peer(): Destination {
+    return this.#peer ?? NOBODY;
   }
 
   get isClosed(): boolean {
@@ -78,11 +91,12 @@ export abstract class TransportState {
 
   /** Connects, or without a peer disconnects. Throws SendmmsgError. */
   setPeer(peer: SocketName | null): void {
-    if (peer !== null && this.#isConnected) throw new SendmmsgError('Already connected', IS_CONNECTED);
-    if (peer === null && !this.#isConnected) throw notConnectedError();
+    if (peer !== null && this.isConnected)
+      throw new SendmmsgError('Already connected: call disconnect() first', IS_CONNECTED);
+    if (peer === null && !this.isConnected) throw notConnectedError();
     if (this.isInUse) throw new SendmmsgError('connect EBUSY: close the senders of this socket first', BUSY);
     this.applyPeer(peer);
-    this.#isConnected = peer !== null;
+    this.#peer = peer === null ? null : destinationOf(peer);
     this.latch = new GsoLatch(); // what was learnt was about another route
   }
 
@@ -108,17 +122,29 @@ export abstract class TransportState {
   protected abstract release(): void;
 }
 
+const NOBODY: Destination = {};
+
+/** A name without its encoding. */
+export function destinationOf({ address, port, path }: Destination): Destination {
+  if (path !== undefined) return { path };
+  return address === undefined || port === undefined ? NOBODY : { address, port };
+}
+
 const IS_CONNECTED = { code: 'ERR_SOCKET_DGRAM_IS_CONNECTED' } as const;
 const BUSY = { code: 'EBUSY', syscall: 'connect' } as const;
 
 /** A sockaddr of AF_UNSPEC, which dissolves the connection of a datagram socket, connect(2). */
 const NO_PEER = new Uint8Array(16);
 
+/** Nobody's: an abstract unix address that is never bound, unix(7). */
+const NO_ONE = '\0rx-sendmmsg/nobody';
+
 /** A descriptor, and the calls on it. */
 export class NativeTransport extends TransportState implements Transport {
   readonly backend: NativeBackend;
   readonly family: number;
   readonly supportsGso: boolean;
+  readonly cutsDatagrams: boolean;
   readonly libc: Libc;
   readonly controls: NativeControls = new NativeControls(this);
   readonly supportsControl = true;
@@ -128,20 +154,24 @@ export class NativeTransport extends TransportState implements Transport {
   readonly #fd: number;
   #callsInFlight = 0;
   /** Where a unix socket was connected to: when its owner goes, the kernel disconnects it. */
-  #peer: Uint8Array | undefined;
+  #peerName: Uint8Array | undefined;
 
   /** The descriptor may be connected already. */
   constructor(libc: Libc, descriptor: Descriptor, family: number) {
     const { fd } = descriptor;
-    super(typeof libc.getpeername(fd) !== 'number');
+    const peerName = libc.getpeername(fd);
+    super(typeof peerName === 'number' ? null : namedPeer(peerName));
     this.libc = libc;
     this.backend = libc.backend;
     this.#descriptor = descriptor;
     this.#fd = fd;
     this.family = family;
+    if (family === AF_UNIX && this.peer.path !== undefined) this.#peerName = peerName as Uint8Array;
     // Asking is not setting. An older kernel would ignore the control message and send a run as one datagram; so would
-    // a unix socket. Where the option is set already, the datagrams are cut by whoever set it.
-    this.supportsGso = family !== AF_UNIX && libc.getsockopt(fd, SOL_UDP, UDP_SEGMENT) === 0;
+    // a unix socket.
+    const segmentSize = family === AF_UNIX ? -1 : libc.getsockopt(fd, SOL_UDP, UDP_SEGMENT);
+    this.supportsGso = segmentSize >= 0;
+    this.cutsDatagrams = segmentSize > 0;
     this.sendmmsg = (ring, vlen, flags) => {
       if (this.isClosed) return -EBADF;
       return this.libc.sendmmsg(this.#fd, ring.arena, ring.headAt, vlen, flags | MSG_DONTWAIT | MSG_NOSIGNAL);
@@ -181,9 +211,15 @@ export class NativeTransport extends TransportState implements Transport {
     return this.isClosed ? 0 : Math.max(0, this.libc.getsockopt(this.#fd, SOL_SOCKET, SO_ERROR));
   }
 
-  reconnect(): void {
-    // If nobody is there yet, the next datagram says so.
-    if (this.#peer !== undefined && !this.isClosed) this.libc.connect(this.#fd, this.#peer);
+  reconnect(): number {
+    return this.#peerName === undefined || this.isClosed ? 0 : this.libc.connect(this.#fd, this.#peerName);
+  }
+
+  isShutDown(): boolean {
+    if (this.isClosed || this.family !== AF_UNIX || this.isConnected) return true;
+    // The kernel looks at this side first, and only then finds nobody there: nothing is sent.
+    const nobody = sockaddrBytes({ sockaddr: sockaddrOfPath(NO_ONE) });
+    return this.libc.sendto(this.#fd, NO_BYTES, MSG_DONTWAIT | MSG_NOSIGNAL, nobody) === -EPIPE;
   }
 
   waitWritable(ready: () => void): StopWaiting | null {
@@ -209,10 +245,16 @@ export class NativeTransport extends TransportState implements Transport {
     const peer = name === null ? NO_PEER : sockaddrBytes(name);
     const answer = this.libc.connect(this.#fd, peer);
     if (answer < 0) throw systemError(-answer, 'connect', name ?? {});
-    this.#peer = this.family === AF_UNIX && name !== null ? peer : undefined;
+    this.#peerName = this.family === AF_UNIX && name !== null ? peer : undefined;
   }
 
   protected override release(): void {
     if (this.#callsInFlight === 0) this.#descriptor.close();
   }
+}
+
+/** Whom a descriptor was connected to when it came; one of a socketpair(2) has no name. */
+function namedPeer(name: Uint8Array): Destination {
+  const destination = describeName(name);
+  return destination.path === '' ? NOBODY : destination;
 }

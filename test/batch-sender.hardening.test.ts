@@ -6,7 +6,7 @@ import { DatagramSocket } from '../src/datagram-socket.ts';
 import { type BatchReport, endpoint } from '../src/index.ts';
 import { expectConservation, range } from './support/datagrams.ts';
 import { keeper } from './support/keep.ts';
-import { Receiver } from './support/receiver.ts';
+import { blocked, Receiver } from './support/receiver.ts';
 
 const keep = keeper();
 const codesOf = (reports: readonly BatchReport[]): string[] =>
@@ -116,11 +116,13 @@ it('the rejections of a broadcast name its payload and their own peers', async (
   await sender.close();
 });
 
-it('ready() rejects if its own flush is what fails', async () => {
-  const receiver = keep(Receiver.unix());
-  const socket = keep(receiver.connected());
+it('ready() rejects if the socket goes while it waits, and from then on', async () => {
+  const { socket } = blocked(keep);
   const sender = new BatchSender(socket, { highWaterMarkBytes: 100 });
-  expect(sender.send('x'.repeat(60))).toBe(false);
+  while (sender.send('x'.repeat(50)));
+  const failed = expect(sender.ready()).rejects.toMatchObject({ code: 'EBADF' });
   socket.close();
+  await failed;
   await expect(sender.ready()).rejects.toMatchObject({ code: 'EBADF' });
+  expectConservation(sender.stats);
 });

@@ -142,6 +142,7 @@ describe('flush', () => {
       requeued: 0,
       dropped: 0,
       conflated: 0,
+      pendingErrors: 0,
       rejected: [],
     });
     expect(reports).toEqual([]);

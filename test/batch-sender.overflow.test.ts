@@ -1,7 +1,10 @@
+import fc from 'fast-check';
 import { afterEach, describe, expect, it } from 'vitest';
 import type { BatchOptions } from '../src/batch-options.ts';
 import { BatchSender } from '../src/batch-sender.ts';
 import type { BatchReport } from '../src/datagram.ts';
+import { DatagramSocket } from '../src/datagram-socket.ts';
+import { laneOf, sockaddrOfPath } from '../src/sockaddr.ts';
 import { expectConservation, numbered, numberedList, numbersOf, range } from './support/datagrams.ts';
 import { Receiver } from './support/receiver.ts';
 import { VirtualTime } from './support/virtual-time.ts';
@@ -84,9 +87,11 @@ describe('a full queue', () => {
     expect(sender.stats.queuedBytes).toBe(100);
     sender.send(numbered(10, 35));
     expect(sender.stats).toMatchObject({ queued: 7, queuedBytes: 95, droppedBy: { overflow: 4 } });
-    sender.send(numbered(11, 100));
-    expect(sender.stats).toMatchObject({ queued: 1, queuedBytes: 100, droppedBy: { overflow: 11 } });
-    expect(await arrived(sender.close())).toEqual([11]);
+    expect(sender.send(numbered(11, 100))).toBe(false); // it was not full: none has to go
+    expect(sender.stats).toMatchObject({ queued: 8, queuedBytes: 195, droppedBy: { overflow: 4 } });
+    sender.send(numbered(12, 5));
+    expect(sender.stats).toMatchObject({ queued: 1, queuedBytes: 5, droppedBy: { overflow: 12 } });
+    expect(await arrived(sender.close())).toEqual([12]);
   });
 
   it('a datagram that could never fit is rejected, and drops no other', async () => {
@@ -101,6 +106,133 @@ describe('a full queue', () => {
     const { sender, arrived } = blocked({ highWaterMark: 1 });
     for (const text of numberedList(20)) sender.send(text);
     expect(await arrived(sender.close())).toEqual([19]);
+  });
+});
+
+describe('send() that returned true', () => {
+  const sizes = [...new Array<number>(900).fill(100), 60_000];
+  const limits = { highWaterMarkBytes: 100_000, batchSize: 1000 };
+  const isWhole = (arrived: readonly Buffer[]): void => {
+    expect(numbersOf(arrived)).toEqual(range(901));
+    expect(arrived.map(({ length }) => length)).toEqual(sizes);
+  };
+
+  it('means that the next datagram is queued whole, though it is far larger than those before: blocked', async () => {
+    const { sender, receiver } = blocked({ ...limits, scheduler: undefined });
+    expect(sender.flush()).toMatchObject({ sent: 0 });
+    const answers = sizes.map((size, index) => sender.send(numbered(index, size)));
+    expect(answers).toEqual(sizes.map((size) => size === 100));
+    expect(sender.stats).toMatchObject({ accepted: 901, dropped: 0, queuedBytes: 150_000 });
+    const arrived = await receiver.receive(Number.POSITIVE_INFINITY, undefined, sender.close());
+    isWhole(arrived.filter((each) => String(each) !== 'filler'));
+    expectConservation(sender.stats);
+  });
+
+  it('means that the next datagram is queued whole, though it is far larger than those before: in flight', async () => {
+    const { sender: socket, receiver } = Receiver.pair(1 << 20);
+    open.push(socket, receiver);
+    const sender = new BatchSender(socket, { ...limits, offload: true });
+    const answers = sizes.map((size, index) => sender.send(numbered(index, size)));
+    expect(answers).toEqual(sizes.map((size) => size === 100));
+    expect(sender.stats).toMatchObject({ accepted: 901, dropped: 0, queuedBytes: 150_000 });
+    isWhole(await receiver.receive(Number.POSITIVE_INFINITY, undefined, sender.close()));
+    expectConservation(sender.stats);
+  });
+
+  it('holds for any sizes; what is full gives up as many of the oldest as the new one needs to fit within the limit', () => {
+    fc.assert(
+      fc.property(
+        fc.record({
+          highWaterMark: fc.integer({ min: 1, max: 12 }),
+          highWaterMarkBytes: fc.integer({ min: 50, max: 400 }),
+        }),
+        fc.constantFrom('drop-oldest' as const, 'drop-newest' as const),
+        fc.array(fc.oneof(fc.nat(60), fc.nat(400)), { maxLength: 60, size: 'max' }),
+        (limits, overflow, sizes) => {
+          const { sender } = blocked({ ...limits, overflow });
+          sender.send('0'); // in vain: from here on it waits
+          let model = [1];
+          let dropped = 0;
+          const bytes = (): number => model.reduce((sum, size) => sum + size, 0);
+          const isFull = (): boolean => model.length >= limits.highWaterMark || bytes() >= limits.highWaterMarkBytes;
+          for (const size of sizes) {
+            const hasRoom = sender.send(Buffer.alloc(size));
+            if (size <= limits.highWaterMarkBytes) {
+              if (!isFull()) model.push(size);
+              else if (overflow === 'drop-newest') dropped++;
+              else {
+                do {
+                  model = model.slice(1);
+                  dropped++;
+                } while (model.length > 0 && bytes() + size > limits.highWaterMarkBytes);
+                model.push(size);
+              }
+            }
+            expect(hasRoom).toBe(!isFull());
+            const { queued, queuedBytes, droppedBy } = sender.stats;
+            expect([queued, queuedBytes, droppedBy.overflow]).toEqual([model.length, bytes(), dropped]);
+          }
+          sender.destroy();
+          for (const each of open.splice(0)) each.close();
+        },
+      ),
+      { numRuns: 60 },
+    );
+  });
+
+  it.each(['drop-oldest', 'drop-newest'] as const)(
+    'holds for any sizes in flight and in several lanes, too: %s',
+    async (overflow) => {
+      const peers = range(8).map(() => Receiver.udp());
+      const socket = DatagramSocket.open();
+      open.push(...peers, socket);
+      for (const options of [{ lanes: 1 }, { lanes: 4 }, { lanes: 4, gso: 'off' as const }]) {
+        const limits = { highWaterMark: 50, highWaterMarkBytes: 20_000 };
+        const sender = new BatchSender(socket, { ...options, ...limits, offload: true, batchSize: 8, overflow });
+        let hadRoom = true;
+        for (let index = 0; index < 3000; index++) {
+          const before = sender.stats.dropped;
+          const payload = Buffer.alloc((index * 7919) % (index % 50 === 0 ? 20_000 : 700), index);
+          const hasRoom = sender.send({ payload, address: '127.0.0.1', port: peers[(index * 31) % 8]!.port });
+          if (hadRoom) expect(sender.stats.dropped).toBe(before);
+          expect(sender.stats.queued).toBeLessThanOrEqual(50);
+          expect(sender.stats.queuedBytes).toBeLessThan(40_000);
+          hadRoom = hasRoom;
+          if (index % 100 === 99) await new Promise((resolve) => setImmediate(resolve));
+        }
+        await sender.close();
+        expect(sender.stats.dropped).toBeGreaterThan(0);
+        expectConservation(sender.stats);
+        const arrived = peers.flatMap((peer) => peer.drain());
+        expect(arrived).toHaveLength(sender.stats.sent);
+        expect(arrived.filter((each) => each.some((byte) => byte !== each[0]))).toEqual([]); // each is whole
+      }
+    },
+  );
+
+  it('drops none but those that are not in flight: if that is not enough, the limit is exceeded by one', async () => {
+    const full = Receiver.unix();
+    const live = range(9).map(() => Receiver.unix());
+    const socket = DatagramSocket.open({ type: 'unix' });
+    open.push(full, ...live, socket);
+    const lane = (path: string): number => laneOf(sockaddrOfPath(path), 0, 2);
+    const other = live.find(({ path }) => lane(path) !== lane(full.path))!;
+    try {
+      for (;;) socket.sendmmsg([{ payload: 'filler', path: full.path }]);
+    } catch {
+      // EAGAIN: it is full.
+    }
+    const options = { offload: true, lanes: 2, batchBytes: 1, highWaterMarkBytes: 1000, drainTimeoutMs: 20_000 };
+    const sender = new BatchSender(socket, options);
+    sender.send({ payload: Buffer.alloc(500), path: full.path });
+    while (sender.stats.wouldBlocks === 0) await new Promise((resolve) => setImmediate(resolve));
+    sender.send({ payload: Buffer.alloc(600, 1), path: other.path }); // in flight from here on
+    expect(sender.stats).toMatchObject({ queued: 2, queuedBytes: 1100, dropped: 0 });
+    sender.send({ payload: Buffer.alloc(600, 2), path: other.path });
+    expect(sender.stats).toMatchObject({ queued: 2, queuedBytes: 1200, droppedBy: { overflow: 1 } });
+    await sender.close();
+    expect(other.drain().map((each) => each[0])).toEqual([1, 2]);
+    expectConservation(sender.stats);
   });
 });
 
@@ -153,6 +285,38 @@ describe('drainTimeoutMs', () => {
     expect(time.armed).toBe(0);
     expect(sender.stats).toMatchObject({ sent: 50, dropped: 0 });
   });
+
+  it('begins anew whenever the kernel takes something, and is over that long after the last time', async () => {
+    const { sender, time, receiver, completions } = blocked({ drainTimeoutMs: 500 });
+    for (const text of numberedList(50)) sender.send(text);
+    void sender.close();
+    let sent = 0;
+    for (const _ of range(6)) {
+      time.advance(490);
+      receiver.drain(1);
+      time.advance(9); // it has waited in vain before: a timer looks, too, at the latest after 64 ms
+      sender.flush();
+      expect(sender.stats.sent).toBeGreaterThan(sent);
+      sent = sender.stats.sent;
+    }
+    expect([completions(), sender.stats.dropped]).toEqual([0, 0]);
+    time.advance(499);
+    expect(completions()).toBe(0);
+    time.advance(1);
+    expect(completions()).toBe(1);
+    expect(sender.stats).toMatchObject({ sent, droppedBy: { drainTimeout: 50 - sent } });
+    expect(time.armed).toBe(0);
+  });
+
+  it('of 0 gives what is blocked up at the end of the turn', () => {
+    const { sender, time, completions } = blocked({ drainTimeoutMs: 0 });
+    for (const text of numberedList(5)) sender.send(text);
+    void sender.close();
+    expect(completions()).toBe(0);
+    time.advance(0);
+    expect(completions()).toBe(1);
+    expect(sender.stats).toMatchObject({ sent: 0, droppedBy: { drainTimeout: 5 } });
+  });
 });
 
 describe('backpressure', () => {
@@ -178,7 +342,7 @@ describe('backpressure', () => {
     expect(most).toBe(32);
   });
 
-  it('ready() waits for room for one as large as the largest, be it more than half of the queue', async () => {
+  it('ready() waits for room for one as large as any, be it more than half of the queue', async () => {
     const receiver = Receiver.unix();
     const socket = receiver.connected();
     open.push(receiver, socket);

@@ -16,6 +16,7 @@ function report(sent: readonly Uint8Array[], rejected: readonly Uint8Array[] = [
     requeued: 0,
     dropped: 0,
     conflated: 0,
+    pendingErrors: 0,
     rejected: rejected.map((payload): RejectedDatagram => ({ sequence: 0, payload, error })),
   };
 }

@@ -2,7 +2,15 @@
 import koffi, { type TypeObject } from 'koffi';
 import { describe, expect, it } from 'vitest';
 import { AF_INET, AF_INET6, AF_UNIX, CMSGHDR_SIZE, SOL_SOCKET, SOL_UDP, UDP_GRO, UDP_SEGMENT } from '../src/abi.ts';
-import { CMSG_DATA, CONTROL_SIZE, controlOf, groSegmentSize, MAX_CONTROL_SIZE, writeSegmentSize } from '../src/cmsg.ts';
+import {
+  CMSG_DATA,
+  CONTROL_SIZE,
+  controlOf,
+  groSegmentSize,
+  keepingWhole,
+  MAX_CONTROL_SIZE,
+  writeSegmentSize,
+} from '../src/cmsg.ts';
 import { type ControlMessage, controlMessages, refusal } from './support/lower.ts';
 
 const cmsghdr = koffi.struct('cmsg_cmsghdr', { cmsg_len: 'size_t', cmsg_level: 'int', cmsg_type: 'int' });
@@ -104,7 +112,7 @@ describe('controlOf', () => {
   it('puts both one behind the other, in no more than the room for it', () => {
     expect(messagesOf(AF_INET, 46, 1, '127.0.0.1')).toEqual([tos(185), from4([127, 0, 0, 1])]);
     expect(messagesOf(AF_INET6, 46, 1, '::1')).toEqual([trafficClass(185), tos(185), from6(LOOPBACK, 0)]);
-    expect(controlOf(AF_INET6, 46, 1, '::1')!.length).toBe(MAX_CONTROL_SIZE);
+    expect(keepingWhole(controlOf(AF_INET6, 46, 1, '::1')).length).toBe(MAX_CONTROL_SIZE);
   });
 
   it('is one object for what is equal, and another for anything else', () => {
@@ -169,6 +177,24 @@ describe('controlOf', () => {
       errno: 97,
       syscall: 'sendmmsg',
     });
+  });
+});
+
+describe('keepingWhole', () => {
+  const whole = { level: SOL_UDP, type: UDP_SEGMENT, data: Buffer.alloc(2) };
+  const controls = [null, controlOf(AF_INET, 46, 1, '127.0.0.1'), controlOf(AF_INET6, 46, undefined, undefined)];
+
+  it.each(controls)('says first that the datagram is not to be cut, and then the same as before: %o', (control) => {
+    const before = control === null ? [] : controlMessages(Buffer.from(control.words.buffer));
+    const keeping = keepingWhole(control);
+    expect(keeping.words.byteLength).toBe(keeping.length);
+    expect(controlMessages(Buffer.from(keeping.words.buffer))).toEqual([whole, ...before]);
+  });
+
+  it('is one object for one control: neighbours that say the same make a run', () => {
+    expect(new Set(controls.map(keepingWhole)).size).toBe(controls.length);
+    expect(controls.map(keepingWhole)).toEqual(controls.map(keepingWhole));
+    for (const control of controls) expect(keepingWhole(control)).toBe(keepingWhole(control));
   });
 });
 

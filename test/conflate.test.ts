@@ -6,10 +6,12 @@ import type { BatchReport, DatagramLike } from '../src/datagram.ts';
 import { DatagramSocket } from '../src/datagram-socket.ts';
 import { endpoint } from '../src/index.ts';
 import { expectConservation, range } from './support/datagrams.ts';
+import { DOORS } from './support/doors.ts';
 import { keeper } from './support/keep.ts';
 import { refusal } from './support/lower.ts';
 import { MODES } from './support/modes.ts';
-import { Receiver } from './support/receiver.ts';
+import { blocked, Receiver, roomy } from './support/receiver.ts';
+import { VirtualTime } from './support/virtual-time.ts';
 
 const keep = keeper();
 const byName = (datagram: DatagramLike): unknown => String(datagram).split(':')[0];
@@ -79,6 +81,59 @@ describe('conflateBy', () => {
     expect(sender.stats.conflated).toBeGreaterThan(4000);
     expect(sender.stats.dropped).toBe(0);
     expectConservation(sender.stats);
+  });
+
+  // While a call is out nothing can be moved together: what had no place in the slab was dropped.
+  it.each([
+    ['small', 100, 70_000],
+    ['large', 60_000, 70_000],
+    ['so large that not two have a place', 69_000, 70_000],
+  ])(
+    'never drops the newest of an almost empty queue, however often it grows in one turn: %s',
+    async (_what, size, highWaterMarkBytes) => {
+      const states = ['a:', ...range(200).map((round) => 'b:'.padEnd(size + round, 'b'))];
+      const options = { conflateBy: byName, offload: true, highWaterMarkBytes, batchSize: 1 };
+      const { sender, receiver } = fixture(options);
+      for (const state of states) sender.send(state);
+      expect(sender.stats).toMatchObject({ accepted: 201, dropped: 0, queued: 2, conflated: 199 });
+      const arrived = await receiver.receive(2, undefined, sender.close());
+      expect(arrived.map(({ length }) => length)).toEqual([2, size + 199]);
+      expectConservation(sender.stats);
+      for (const door of DOORS) {
+        const { receiver, socket } = roomy(keep);
+        const settled = door.send(socket, options, states);
+        const arrived = await receiver.receive(Number.POSITIVE_INFINITY, undefined, settled);
+        const { reports } = await settled;
+        expect(reports.reduce((sum, { dropped }) => sum + dropped, 0)).toBe(0);
+        expect(String(arrived[0])).toBe('a:');
+        expect(arrived.at(-1)!.length).toBe(size + 199);
+        const taken = reports.reduce((sum, { sent, conflated }) => sum + sent + conflated, 0);
+        expect(taken).toBe(201);
+      }
+    },
+  );
+
+  it('behind a head that is blocked a state may grow beyond the limit; a new key then makes the oldest give way', () => {
+    const { socket } = blocked(keep);
+    const sender = new BatchSender(socket, {
+      conflateBy: byName,
+      highWaterMarkBytes: 1000,
+      scheduler: new VirtualTime(),
+    });
+    for (let filler = 0; sender.stats.wouldBlocks === 0; filler++) {
+      sender.send(`${filler}`);
+      sender.flush();
+    }
+    expect(sender.stats.queued).toBe(1);
+    sender.send('a:'.padEnd(600));
+    for (let size = 300; size <= 500; size++) sender.send('b:'.padEnd(size));
+    expect(sender.stats).toMatchObject({ queued: 3, dropped: 0, conflated: 200 });
+    expect(sender.stats.queuedBytes).toBeGreaterThan(1100);
+    sender.send('c:new');
+    expect(sender.stats).toMatchObject({ queued: 2, droppedBy: { overflow: 2 }, conflated: 200 });
+    expect(sender.stats.queuedBytes).toBe(505);
+    expectConservation(sender.stats);
+    sender.destroy();
   });
 
   it('works for each peer of a broadcast', async () => {

@@ -5,10 +5,9 @@ import { controlOf } from '../src/cmsg.ts';
 import type { DatagramLike, Payload } from '../src/datagram.ts';
 import { DatagramReader } from '../src/datagram-reader.ts';
 import { SendmmsgError } from '../src/errors.ts';
-import { allocateDetached } from '../src/libc.ts';
 import { MmsgRing } from '../src/mmsg-ring.ts';
 import { endpoint, sockaddrBytes, sockaddrOfAddress, sockaddrOfPath } from '../src/sockaddr.ts';
-import { encoded, read, refusal, slotsOf } from './support/lower.ts';
+import { allocateApart, encoded, read, refusal, slotsOf } from './support/lower.ts';
 
 /** An interface that is numbered anew. */
 const zone = vi.hoisted(() => ({ index: 0 }));
@@ -146,7 +145,7 @@ describe('a destination', () => {
     expect(refusal(() => reader.read({ payload: 'x', address: '127.0.0.1', port: 0x4142 })).code).toBe('EAFNOSUPPORT');
     reader.read({ payload: 'x', path: '/tmp/x' });
     const layout = { slots: 1, maxBytes: 9, nameSize: 110, maxSegments: 1, maxSegmentedBytes: 0 };
-    const ring = new MmsgRing(layout, allocateDetached);
+    const ring = new MmsgRing(layout, allocateApart);
     ring.push(reader, 0, 0);
     expect(slotsOf(ring)[0]!.name.subarray(2, -1).toString()).toBe('/tmp/x');
   });

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it, type TestContext } from 'vitest';
+import type { SenderStats } from '../src/diagnostics.ts';
 import { childScript, run, type SendPlan, type SendResult } from './support/child.ts';
 import { expectConservation, numbered, numbersOf, range } from './support/datagrams.ts';
 import { Receiver } from './support/receiver.ts';
@@ -70,6 +71,11 @@ describe.each([withoutKoffi, withoutSendmmsg])('through $backend', ({ backend, s
     expect(rejected).toEqual([]);
     expect(numbersOf(received)).toEqual(range(count));
     expectConservation(stats);
+  });
+
+  it('a drain that goes on is not given up, though no report tells of it', async (context) => {
+    const { stats } = await script<{ stats: SenderStats }>(context, 'fallback.mjs', 'drain');
+    expect(stats).toMatchObject({ sent: 50_000, dropped: 0 });
   });
 
   it('bad datagrams first, in the middle, in a row and last are one rejection each, and all others arrive', async (context) => {

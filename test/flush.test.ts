@@ -1,27 +1,12 @@
 import { describe, expect, it } from 'vitest';
 import { CALLS_PER_RUN } from '../src/flush.ts';
+import { Pace } from '../src/pace.ts';
 import { range } from './support/datagrams.ts';
-import { type Behaviour, drive, flushFixture } from './support/scripted-kernel.ts';
+import { drive, flushFixture, refusing } from './support/scripted-kernel.ts';
 
-const EPERM = 1;
-const EINTR = 4;
-const EBADF = 9;
-const EAGAIN = 11;
-const ENOMEM = 12;
-const ENOTSOCK = 88;
+const EINVAL = 22;
 const EMSGSIZE = 90;
-const ENETUNREACH = 101;
-const ENOBUFS = 105;
 const ECONNREFUSED = 111;
-
-/** A kernel that takes at most `chunk` a call, and refuses some datagrams, as sendmmsg(2) does: the head, or a short count. */
-function refusing(bad: readonly number[], errno: number, chunk = 1024): Behaviour {
-  return (head, vlen) => {
-    const first = bad.find((number) => number >= head && number < head + Math.min(vlen, chunk));
-    if (first === head) return -errno;
-    return first === undefined ? Math.min(vlen, chunk) : first - head;
-  };
-}
 
 describe.each([64, 1024])('a kernel that takes %i datagrams a call', (chunk) => {
   const counts = [1, chunk - 1, chunk, chunk + 1, 1023, 1024, 1025, 2000, 3 * chunk];
@@ -50,7 +35,7 @@ describe.each([64, 1024])('a kernel that takes %i datagrams a call', (chunk) => 
     expect(loop.rejected.map(({ sequence }) => sequence)).toEqual(bad);
     expect(loop.sent).toBe(count - bad.length);
     expect(ring.datagrams).toBe(0);
-    expect(kernel.calls.length).toBeLessThanOrEqual(count / chunk + 2 * bad.length + 1);
+    expect(kernel.calls.length).toBeLessThanOrEqual(count / chunk + 3 * bad.length + 1);
   });
 });
 
@@ -69,117 +54,42 @@ describe('where the answer comes later', () => {
   });
 });
 
-describe('what an errno means', () => {
-  it('a refused datagram is one rejection, with its bytes, its place and the errno as Node spells it', () => {
-    const { loop } = flushFixture(3, refusing([1], EPERM));
-    expect(loop.run()).toBe('drained');
-    const [rejection, ...others] = loop.rejected;
-    expect(others).toEqual([]);
-    expect(rejection).toMatchObject({ sequence: 1, error: { code: 'EPERM', errno: 1, syscall: 'sendmmsg' } });
-    expect(Buffer.from(rejection!.payload).toString()).toBe('1');
-    expect(Object.isFrozen(rejection)).toBe(true);
-  });
-
-  it('EAGAIN is one call, then waiting', () => {
-    const { loop, kernel, ring } = flushFixture(5, () => -EAGAIN);
-    expect(loop.run()).toBe('blocked');
-    expect(kernel.calls).toHaveLength(1);
-    expect(ring.datagrams).toBe(5);
-    expect(loop.wouldBlocks).toBe(1);
-  });
-
-  it('0 taken, which sendmmsg(2) does not foresee, waits as EAGAIN does', () => {
-    const { loop, kernel } = flushFixture(5, () => 0);
-    expect(loop.run()).toBe('blocked');
-    expect(kernel.calls).toHaveLength(1);
-  });
-
-  it('a short count is no reason to wait: the tail goes at once', () => {
-    const { loop, kernel } = flushFixture(5, (head, vlen) => (head === 0 ? 2 : vlen));
-    expect(loop.run()).toBe('drained');
-    expect(kernel.calls).toEqual([
-      { head: 0, vlen: 5, answer: 2 },
-      { head: 2, vlen: 3, answer: 3 },
-    ]);
-    expect(loop.shortCounts).toBe(1);
-  });
-
+describe('a pace that holds back', () => {
   it.each([
-    ['ENOBUFS', ENOBUFS],
-    ['ENOMEM', ENOMEM],
-  ])(
-    '%s backs off 1, 2, 4 … 100 ms, then rejects the head, and no longer waits long for those behind',
-    (code, errno) => {
-      const { loop, kernel } = flushFixture(3, refusing([0, 1], errno));
-      const waits: number[] = [];
-      let verdict = loop.run();
-      while (verdict === 'backoff' && waits.length < 100) {
-        waits.push(loop.backoffMs);
-        verdict = loop.run();
-      }
-      expect(verdict).toBe('drained');
-      expect(waits).toEqual([1, 2, 4, 8, 16, 32, 64, 100, 100, 100, 100, 100, 100, 100]);
-      expect(kernel.taken).toEqual([2]);
-      expect(loop.rejected.map(({ sequence, error }) => [sequence, error.code])).toEqual([
-        [0, code],
-        [1, code],
-      ]);
-    },
-  );
-
-  it('a datagram taken between two shortages gives the next one its full patience back', () => {
-    const { loop } = flushFixture(3, refusing([0, 2], ENOBUFS));
-    const { waits } = drive(loop);
-    expect(waits).toHaveLength(24);
-  });
-
-  it('EINTR is called again at once, yet not for ever in one turn', () => {
-    const { loop, kernel } = flushFixture(2, (_head, vlen, call) => (call < 20 ? -EINTR : vlen));
-    expect(loop.run()).toBe('backoff');
-    expect(kernel.calls.length).toBeLessThanOrEqual(16);
-    expect(loop.backoffMs).toBe(1);
-    expect(loop.run()).toBe('drained');
-    expect(kernel.taken).toEqual([0, 1]);
-    expect(loop.rejected).toEqual([]);
-  });
-
-  it('ECONNREFUSED of an earlier datagram is counted, and the same datagram is tried once more', () => {
-    const { loop, kernel } = flushFixture(3, (_head, vlen, call) => (call === 0 ? -ECONNREFUSED : vlen));
-    expect(loop.run()).toBe('drained');
-    expect(kernel.taken).toEqual([0, 1, 2]);
-    expect(loop.pendingErrors).toBe(1);
-    expect(loop.rejected).toEqual([]);
-  });
-
-  it.each([ECONNREFUSED, ENETUNREACH])('errno %i twice for the same datagram is its own: it is rejected', (errno) => {
-    const { loop, kernel } = flushFixture(3, refusing([1], errno));
-    expect(loop.run()).toBe('drained');
-    expect(kernel.taken).toEqual([0, 2]);
-    expect(loop.rejected.map(({ sequence }) => sequence)).toEqual([1]);
-    expect(kernel.calls.filter(({ head }) => head === 1)).toHaveLength(2);
-  });
-
-  it('an errno that nobody expects refuses the datagram only', () => {
-    const { loop, kernel } = flushFixture(3, refusing([1], 75));
-    expect(loop.run()).toBe('drained');
-    expect(kernel.taken).toEqual([0, 2]);
-    expect(loop.rejected[0]!.error.code).toBe('EOVERFLOW');
-  });
-
-  it.each([
-    ['EBADF', EBADF],
-    ['ENOTSOCK', ENOTSOCK],
-  ])('%s is the end: nothing is called again, and nothing is lost from the account', (code, errno) => {
-    const { loop, kernel, ring } = flushFixture(4, (head) => (head === 0 ? 1 : -errno));
-    expect(loop.run()).toBe('fatal');
-    expect(loop.fatalError).toMatchObject({ code, errno, syscall: 'sendmmsg' });
-    expect(kernel.taken).toEqual([0]);
-    expect(kernel.calls).toHaveLength(2);
-    expect(ring.datagrams + loop.sent).toBe(4);
+    ['that takes all', (vlen: number) => vlen],
+    ['that takes one, as of a dead peer', () => 1],
+    ['that takes half', (vlen: number) => Math.ceil(vlen / 2)],
+  ])('lets as many datagrams go in a tick to a kernel %s', (_what, takes) => {
+    let ms = 0;
+    const pace = new Pace({ datagramsPerSecond: 5000, burst: 5 }, { now: () => ms, after: () => () => {} });
+    const { loop, kernel } = flushFixture(100, (_head, vlen) => takes(vlen), { pace });
+    for (const due of range(20)) {
+      expect(loop.run()).toBe(due < 19 ? 'paced' : 'drained');
+      expect(kernel.taken).toHaveLength(5 * (due + 1));
+      expect(loop.paceMs).toBe(1);
+      ms++;
+    }
+    expect(kernel.taken).toEqual(range(100));
   });
 });
 
 describe('bounds', () => {
+  it('rejections are told when they hold as many bytes as they may', () => {
+    const { loop, kernel, ring } = flushFixture(100, () => -EINVAL);
+    kernel.mostRejectedBytes = 10; // ten of one byte, then five of two
+    expect(loop.run()).toBe('yield');
+    expect([loop.rejected.length, loop.hasRejectedMuch, ring.datagrams]).toEqual([10, true, 90]);
+    loop.reset();
+    expect([loop.hasRejectedMuch, loop.run(), loop.rejected.length]).toEqual([false, 'yield', 5]);
+  });
+
+  it('but not where an error leaves no time for that: with an infinite budget all go', () => {
+    const { loop, kernel } = flushFixture(3000, () => -EINVAL);
+    kernel.mostRejectedBytes = 10;
+    expect(loop.run(Number.POSITIVE_INFINITY)).toBe('drained');
+    expect(loop.rejected).toHaveLength(3000);
+  });
+
   it('one run makes a bounded number of calls, then yields with the tail at the head', () => {
     const count = 2 * CALLS_PER_RUN + 5;
     const { loop, kernel, ring } = flushFixture(count, () => 1);

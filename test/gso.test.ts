@@ -78,13 +78,10 @@ describe('what goes out segmented', () => {
     expect(receiver.drain().map(String)).toEqual(numbered(8));
   });
 
-  it('nothing does on a socket whose owner has set UDP_SEGMENT, and no option is left changed', async () => {
-    const native = (socket: DatagramSocket) => DatagramSocket.nativeOf(socket);
+  it('leaves no option of the socket changed', async () => {
     const { socket } = await exchange(numbered(100));
-    expect(native(socket).libc.getsockopt(native(socket).fd, 17, 103)).toBe(0);
-    const theirs = keep(DatagramSocket.open());
-    native(theirs).libc.setsockopt(native(theirs).fd, 17, 103, 500);
-    expect(new BatchSender(keep(DatagramSocket.fromFd(native(theirs).fd))).stats.gso.state).toBe('off');
+    const { libc, fd } = DatagramSocket.nativeOf(socket);
+    expect(libc.getsockopt(fd, 17, 103)).toBe(0);
   });
 });
 
@@ -99,7 +96,8 @@ describe('what the kernel refuses goes out one by one', () => {
     async (count) => {
       const { received, stats, socket, to, receiver } = await exchange(numbered(count), {}, withoutChecksum);
       expect(received).toEqual(numbered(count));
-      expect(stats).toMatchObject({ sent: count, rejected: 0, gso: { state: 'on', destinationsOff: 1, messages: 0 } });
+      expect(stats).toMatchObject({ sent: count, rejected: 0, pendingErrors: 0 });
+      expect(stats.gso).toMatchObject({ state: 'on', destinationsOff: 1, messages: 0 });
       expect(stats.syscalls).toBeLessThan(3 + 2 * Math.ceil(count / 64));
       expectConservation(stats);
 
@@ -148,6 +146,7 @@ describe('what the kernel refuses goes out one by one', () => {
     expect(rejected).toEqual([]);
     expect(numbersOf(received)).toEqual(range(500));
     expect(stats.gso).toMatchObject({ state: 'on', destinationsOff: 1, messages: 0 });
+    expect(stats.pendingErrors).toBe(0); // EMSGSIZE may be a late error, but this one was not
     expectConservation(stats);
   });
 

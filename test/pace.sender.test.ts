@@ -1,8 +1,9 @@
 /** Pacing of a whole sender: marbles and virtual time, then real time and the kernel. */
+import { stat } from 'node:fs/promises';
 import { setImmediate as turn } from 'node:timers/promises';
 import { map, type Observable } from 'rxjs';
 import { TestScheduler } from 'rxjs/testing';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { sendmmsg } from '../operators/rxjs/sendmmsg.ts';
 import type { BatchOptions } from '../src/batch-options.ts';
 import { BatchSender } from '../src/batch-sender.ts';
@@ -12,8 +13,9 @@ import type { SenderStats } from '../src/diagnostics.ts';
 import { endpoint } from '../src/index.ts';
 import type { PaceOptions } from '../src/pace.ts';
 import { expectConservation, numberedList, numbersOf, range } from './support/datagrams.ts';
+import { DOORS } from './support/doors.ts';
 import { keeper } from './support/keep.ts';
-import { Receiver, ReceiverProcess } from './support/receiver.ts';
+import { blocked, Receiver, ReceiverProcess, roomy } from './support/receiver.ts';
 import { VirtualTime } from './support/virtual-time.ts';
 
 const keep = keeper();
@@ -76,7 +78,8 @@ describe('in marbles', () => {
       'abc',
     ],
     ['the end drains at the pace', { pace: EACH_5_MS }, '(abc|)', '1----1----(1|)', 'abc'],
-    ['… within drainTimeoutMs', { pace: EACH_5_MS, drainTimeoutMs: 7 }, '(abc|)', '1----1-(x|)', 'ab'],
+    ['… which is no wait for the kernel', { pace: EACH_5_MS, drainTimeoutMs: 3 }, '(abc|)', '1----1----(1|)', 'abc'],
+    ['… not even with no patience at all', { pace: EACH_5_MS, drainTimeoutMs: 0 }, '(abc|)', '1----1----(1|)', 'abc'],
     [
       'an error sends what may go at once, and drops the rest',
       { pace: EACH_5_MS, flushAfterMs: 99 },
@@ -191,6 +194,95 @@ async function paceOf(
   expectConservation(sender.stats);
   return { stats: sender.stats, behind, ahead };
 }
+
+describe('what the pace holds back is not the kernel’s to take: it is waited for, at the end, too', () => {
+  const paced = (time: VirtualTime, options: BatchOptions): BatchOptions => ({
+    pace: { datagramsPerSecond: 100 },
+    scheduler: time,
+    ...options,
+  });
+  /** Lets time pass until it is done; how many timers that took. */
+  const pass = async (time: VirtualTime, done: Promise<unknown>): Promise<number> => {
+    const schedule = vi.spyOn(time, 'schedule');
+    let [isDone, steps] = [false, 0];
+    const end = (): void => {
+      isDone = true;
+    };
+    done.then(end, end);
+    for (; !isDone && steps < 3000; steps++) {
+      time.advance(10);
+      await turn();
+      await stat('.'); // what is on the thread pool meanwhile takes real time
+    }
+    expect(isDone).toBe(true);
+    return schedule.mock.calls.length - steps;
+  };
+  const modes: [name: string, options: BatchOptions][] = [
+    ['with drainTimeoutMs by default', {}],
+    ['on the thread pool', { offload: true }],
+    ['with drainTimeoutMs 0', { drainTimeoutMs: 0 }],
+  ];
+
+  describe.each(modes)('%s', (_name, options) => {
+    it.each(DOORS)(
+      '1200 datagrams at 100/s take 12 s, and none is lost, nor is there a spin: $name',
+      async ({ send }) => {
+        const { socket, receiver } = roomy(keep);
+        const time = new VirtualTime();
+        const settled = send(socket, paced(time, options), numberedList(1200));
+        const timers = await pass(time, settled);
+        const { reports } = await settled;
+        expect(reports.reduce((sum, { sent }) => sum + sent, 0)).toBe(1200);
+        expect(reports.reduce((sum, { dropped }) => sum + dropped, 0)).toBe(0);
+        expect(time.frame).toBeGreaterThan(11_900);
+        expect(timers).toBeLessThan(4000);
+        expect(numbersOf(receiver.drain())).toEqual(range(1200));
+        expect(time.armed).toBe(0);
+      },
+    );
+
+    it('so it is for a BatchSender', async () => {
+      const { socket, receiver } = roomy(keep);
+      const time = new VirtualTime();
+      const sender = new BatchSender(socket, paced(time, options));
+      for (const text of numberedList(1200)) sender.send(text);
+      const timers = await pass(time, sender.close());
+      expect(sender.stats).toMatchObject({ sent: 1200, dropped: 0 });
+      expect(timers).toBeLessThan(4000);
+      expect(numbersOf(receiver.drain())).toEqual(range(1200));
+      expect(time.armed).toBe(0);
+    });
+  });
+
+  it.each([5000, 700, 0])(
+    'but what is blocked behind it is given up %i ms after the last progress',
+    (drainTimeoutMs) => {
+      const { socket } = blocked(keep);
+      const time = new VirtualTime();
+      const done: string[] = [];
+      // A burst of one, which its queue has room for, then one in 100 ms until it is full.
+      const pace = { datagramsPerSecond: 10, burst: 1 };
+      const sender = new BatchSender(
+        socket,
+        { pace, scheduler: time, drainTimeoutMs },
+        { complete: () => done.push('complete') },
+      );
+      for (const text of numberedList(100)) sender.send(text);
+      sender.end();
+      while (sender.stats.wouldBlocks === 0) time.advance(1);
+      const { sent } = sender.stats;
+      expect(sent).toBeGreaterThan(0);
+      if (drainTimeoutMs > 0) {
+        time.advance(drainTimeoutMs - 1);
+        expect(done).toEqual([]);
+        time.advance(1);
+      }
+      expect(done).toEqual(['complete']);
+      expect(sender.stats).toMatchObject({ sent, droppedBy: { drainTimeout: 100 - sent } });
+      expect(time.armed).toBe(0);
+    },
+  );
+});
 
 describe('in real time', () => {
   it.for<[name: string, rate: number, options: BatchOptions]>([

@@ -13,7 +13,7 @@ import { endpoint } from '../src/index.ts';
 import { run } from './support/child.ts';
 import { expectConservation, numberedList, range } from './support/datagrams.ts';
 import { keeper } from './support/keep.ts';
-import { freshPath, Receiver } from './support/receiver.ts';
+import { blocked, freshPath, Receiver } from './support/receiver.ts';
 import { VirtualTime } from './support/virtual-time.ts';
 
 const keep = keeper();
@@ -57,7 +57,13 @@ describe('in marbles', () => {
       't---------f',
     ],
     ['the end: told while it drains', {}, '(abcde|)', '1----1----1----1----(1|)', 't---------f'],
-    ['the end, given up: taken back', { drainTimeoutMs: 7 }, '(abcde|)', '1----1-(y|)', 't------f'],
+    [
+      'the end, with no patience: the pace is waited for',
+      { drainTimeoutMs: 0 },
+      '(abcde|)',
+      '1----1----1----1----(1|)',
+      't---------f',
+    ],
     ['an error: taken back', {}, '(abcde)#', '1----1-(y#)', 't------f'],
     ['unsubscribed: silence', {}, '(abcde)-----', '1----1', 't', '^------!'],
   ])('%s', (_name, options, source, output, pressure, unsubscribed) => {
@@ -78,6 +84,26 @@ describe('in marbles', () => {
 });
 
 describe('what is told', () => {
+  it('of an end that is given up: taken back', () => {
+    const { receiver, socket } = blocked(keep);
+    const time = new VirtualTime();
+    const told: unknown[] = [];
+    const sender = new BatchSender(
+      socket,
+      { scheduler: time, highWaterMark: 4, drainTimeoutMs: 7, pressure: { next: (isFull) => told.push(isFull) } },
+      { complete: () => told.push('complete') },
+    );
+    while (sender.send('x'));
+    sender.end();
+    expect(told).toEqual([true]);
+    time.advance(6);
+    expect(told).toEqual([true]);
+    time.advance(1);
+    expect(told).toEqual([true, false, 'complete']);
+    expect(sender.stats.droppedBy.drainTimeout).toBeGreaterThan(0);
+    receiver.drain();
+  });
+
   it('true is told where send() returns false, and false where it is half empty', () => {
     const { sender, time, told } = fixture();
     const answers = numberedList(6).map((text) => [sender.send(text), told.length]);

@@ -11,7 +11,17 @@ beforeEach(() => {
 });
 
 function report(parts: Partial<BatchReport> = {}): BatchReport {
-  return { sent: 0, bytes: 0, syscalls: 0, requeued: 0, dropped: 0, conflated: 0, rejected: [], ...parts };
+  return {
+    sent: 0,
+    bytes: 0,
+    syscalls: 0,
+    requeued: 0,
+    dropped: 0,
+    conflated: 0,
+    pendingErrors: 0,
+    rejected: [],
+    ...parts,
+  };
 }
 /** A marble is a report of one datagram, or, as a capital letter, of ten in one call that left one behind. */
 const reports = (marbles: Observable<string>): Observable<BatchReport> =>
@@ -126,8 +136,15 @@ describe('a summary', () => {
 
   it('has sums, rates per second and the queue at its end; the queue lasts through a quiet interval', () => {
     const values = {
-      a: report({ sent: 30, bytes: 3000, syscalls: 2, requeued: 9, dropped: 4, conflated: 3 }),
-      b: report({ sent: 10, bytes: 500, syscalls: 2, requeued: 7, rejected: [{}, {}] as RejectedDatagram[] }),
+      a: report({ sent: 30, bytes: 3000, syscalls: 2, requeued: 9, dropped: 4, conflated: 3, pendingErrors: 2 }),
+      b: report({
+        sent: 10,
+        bytes: 500,
+        syscalls: 2,
+        requeued: 7,
+        pendingErrors: 3,
+        rejected: [{}, {}] as RejectedDatagram[],
+      }),
     };
     const all = summaries(concat(from([values.a, values.b]), NEVER), timer(1200, time));
     expect(all).toEqual([
@@ -140,6 +157,7 @@ describe('a summary', () => {
         dropped: 4,
         conflated: 3,
         rejected: 2,
+        pendingErrors: 5,
         datagramsPerSecond: 80,
         bytesPerSecond: 7000,
         syscallsPerSecond: 8,
@@ -155,6 +173,7 @@ describe('a summary', () => {
         dropped: 0,
         conflated: 0,
         rejected: 0,
+        pendingErrors: 0,
         datagramsPerSecond: 0,
         bytesPerSecond: 0,
         syscallsPerSecond: 0,

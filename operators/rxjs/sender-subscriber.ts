@@ -1,10 +1,9 @@
 /** What the operators have in common: a sender of its own for each subscription, whose reports are the output. */
 import { Observable, type OperatorFunction, Subscriber } from 'rxjs';
 import type { ResolvedBatchOptions } from '../../src/batch-options.ts';
-import { BatchSender } from '../../src/batch-sender.ts';
+import type { BatchSender } from '../../src/batch-sender.ts';
 import type { BatchReport } from '../../src/datagram.ts';
-import type { DatagramSocket } from '../../src/datagram-socket.ts';
-import { checkSocketSource, type SocketSource } from '../../src/outlet.ts';
+import { checkSocketSource, openSender, type SocketSource } from '../../src/outlet.ts';
 
 /** The sender as a Subscriber of the source: overriding `_next` costs half of what an observer costs behind one. */
 export abstract class SenderSubscriber<T> extends Subscriber<T> {
@@ -43,8 +42,7 @@ export function senderOperator<T>(
   return (source) =>
     new Observable<BatchReport>((subscriber) => {
       // All state lives in here: every subscriber has a ring of its own.
-      const own = typeof socket === 'function' ? socket() : null;
-      const sender = new BatchSender(own ?? (socket as DatagramSocket), options, subscriber);
+      const { sender, own } = openSender(socket, options, subscriber);
       subscriber.add(() => {
         sender.destroy();
         own?.close();

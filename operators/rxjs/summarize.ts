@@ -43,6 +43,8 @@ export interface BatchSummary {
   readonly conflated: number;
   /** Datagrams rejected. */
   readonly rejected: number;
+  /** Late errors (ICMP) of datagrams that count as sent: above 0, nobody listens there. */
+  readonly pendingErrors: number;
   /** `sent` per second; like all rates, 0 if no time has passed. */
   readonly datagramsPerSecond: number;
   /** `bytes` per second. */
@@ -121,6 +123,7 @@ class Tally {
   #dropped = 0;
   #conflated = 0;
   #rejected = 0;
+  #pendingErrors = 0;
   #queued = 0;
 
   constructor(scheduler: SchedulerLike) {
@@ -140,6 +143,7 @@ class Tally {
     this.#dropped += report.dropped;
     this.#conflated += report.conflated;
     this.#rejected += report.rejected.length;
+    this.#pendingErrors += report.pendingErrors;
     this.#queued = report.requeued;
   }
 
@@ -158,6 +162,7 @@ class Tally {
       dropped: this.#dropped,
       conflated: this.#conflated,
       rejected: this.#rejected,
+      pendingErrors: this.#pendingErrors,
       datagramsPerSecond: perSecond(this.#sent),
       bytesPerSecond: perSecond(this.#bytes),
       syscallsPerSecond: perSecond(this.#syscalls),
@@ -166,6 +171,7 @@ class Tally {
     });
     this.#since = now;
     this.#reports = this.#sent = this.#bytes = this.#syscalls = this.#dropped = this.#conflated = this.#rejected = 0;
+    this.#pendingErrors = 0;
     return { kind: 'N', value };
   }
 }

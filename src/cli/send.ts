@@ -49,8 +49,8 @@ const READ_BYTES = 256 * 1024;
 const INTERRUPTED_DRAIN_MS = 5000;
 /** The longest that a timer takes: without the option, a slow receiver is waited for, as a pipe would. */
 const NO_DRAIN_TIMEOUT_MS = 2 ** 31 - 1;
-/** What the kernel answers on a unix socket whose receiver has closed: the first time, and from then on. */
-const RECEIVER_GONE: ReadonlySet<string> = new Set(['ECONNREFUSED', 'ENOTCONN']);
+/** What the kernel answers on a unix socket whose receiver has closed, or when it is looked for again. */
+const RECEIVER_GONE: ReadonlySet<string> = new Set(['ECONNREFUSED', 'ENOTCONN', 'ENOENT']);
 /** Rejections that are told one by one. */
 const TOLD_REJECTIONS = 3;
 
@@ -248,7 +248,7 @@ class Sending {
   }
 
   #printJson(stats: SenderStats, seconds: number, checksum: string | undefined, isCutShort: boolean): void {
-    const { sent, bytes, syscalls, rejected, dropped, backend, wouldBlocks, shortCounts } = stats;
+    const { sent, bytes, syscalls, rejected, dropped, backend, wouldBlocks, shortCounts, pendingErrors } = stats;
     const problem = this.#failure ?? this.#source.problem;
     const summary = {
       target: this.#peers.map(({ name }) => describeTarget(name)).join(','),
@@ -264,6 +264,7 @@ class Sending {
       errors: Object.fromEntries(this.#errors),
       wouldBlocks,
       shortCounts,
+      pendingErrors,
       seconds: format.rounded(seconds),
       perSecond: Math.round(sent / seconds),
       complete: !isCutShort,
@@ -288,6 +289,7 @@ class Sending {
     if (stats.packed > 0) say(`packed ${counted(sent + stats.packed, 'line')} into them`);
     if (stats.conflated > 0)
       say(`replaced ${counted(stats.conflated, 'datagram')} by newer ones before they were sent`);
+    if (stats.pendingErrors > 0) say(`nobody listens there, it seems: ${counted(stats.pendingErrors, 'ICMP error')}`);
     if (dropped > 0) say(`dropped ${counted(dropped, 'datagram')}: the receiver did not take them in time`);
     if (this.#signal !== null) say(`ended by ${this.#signal}`);
     if (checksum !== undefined) say(`sha256 ${checksum}`);

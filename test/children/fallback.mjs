@@ -56,6 +56,16 @@ const scenarios = {
     await settle(1000);
     return { most, stats: sender.stats, received };
   },
+  /** Answered one by one, they take much longer than the kernel may take nothing for. */
+  async drain() {
+    const socket = DatagramSocket.open({ connect: { address: '127.0.0.1', port } });
+    const size = { batchSize: 50_000, highWaterMark: 50_000 };
+    const sender = new BatchSender(socket, { ...size, flushAfterMs: 1000, drainTimeoutMs: 50 });
+    for (let index = 0; index < 50_000; index++) sender.send('x');
+    const start = performance.now();
+    await sender.close();
+    return { elapsedMs: performance.now() - start, stats: sender.stats };
+  },
   /** The socket goes while one is in flight. */
   async closed() {
     const errors = [];

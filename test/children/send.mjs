@@ -39,7 +39,7 @@ const socket = DatagramSocket.open(plan.open);
 try {
   await lastValueFrom(
     from(datagrams).pipe(
-      sendmmsg(socket, { drainTimeoutMs: 15_000, ...plan.options }),
+      sendmmsg(socket, { drainTimeoutMs: 15_000, warn: false, ...plan.options }),
       tap(({ rejected }) => {
         for (const { sequence, error } of rejected) result.rejected.push([sequence, error.code]);
       }),

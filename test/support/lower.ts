@@ -32,7 +32,7 @@ import type { DatagramLike } from '../../src/datagram.ts';
 import { DatagramReader } from '../../src/datagram-reader.ts';
 import { DatagramSocket } from '../../src/datagram-socket.ts';
 import { SendmmsgError } from '../../src/errors.ts';
-import { type Arena, allocateDetached } from '../../src/libc.ts';
+import { Arena } from '../../src/libc.ts';
 import { MmsgRing } from '../../src/mmsg-ring.ts';
 import type { SocketOptions } from '../../src/socket-options.ts';
 import type { NativeTransport } from '../../src/transport.ts';
@@ -68,9 +68,32 @@ export function read(datagram: unknown, family: number = AF_INET, isConnected = 
 /** The bytes that a reader's snapshot becomes. */
 export function encoded(reader: DatagramReader): Buffer {
   const layout = { slots: 1, maxBytes: 1 << 18, nameSize: 112, maxSegments: 1, maxSegmentedBytes: 0 };
-  const ring = new MmsgRing(layout, allocateDetached);
+  const ring = new MmsgRing(layout, allocateApart);
   if (!ring.push(reader, 0, 0)) throw new Error('an empty ring refused a datagram');
   return slotsOf(ring)[0]!.payload;
+}
+
+/** By number: the memory of {@link allocateApart} that is still in use. */
+const memory = new Map<number, WeakRef<Arena>>();
+let allocations = 0;
+
+/** Memory that nobody but {@link slotAt} reads. Its number is the upper half of each pointer into it: no two lie side by side. */
+export function allocateApart(bytes: number): Arena {
+  const number = ++allocations;
+  const arena = new Arena(new ArrayBuffer(bytes), number * 2 ** 32);
+  memory.set(number, new WeakRef(arena));
+  numbers.register(arena, number);
+  return arena;
+}
+
+const numbers = new FinalizationRegistry<number>((number) => memory.delete(number));
+
+/** The bytes that a pointer at byte `at` of such memory points to. */
+function pointedTo(arena: Arena, at: number, length: number): Buffer {
+  const offset = arena.u32[at >>> 2]!;
+  const target = memory.get(arena.u32[(at >>> 2) + 1]!)?.deref();
+  if (target === undefined || offset + length > target.u8.length) throw new Error(`${at} points nowhere`);
+  return target.u8.subarray(offset, offset + length);
 }
 
 /** One `mmsghdr` as the kernel sees it. */
@@ -79,7 +102,7 @@ export interface SlotView {
   readonly payload: Buffer;
   /** `msg_controllen`. */
   readonly controlLength: number;
-  /** The u16 of UDP_SEGMENT; 0 without such a control message. */
+  /** The u16 of UDP_SEGMENT, of which the last one counts; 0 without such a control message. */
   readonly segmentSize: number;
   /** The control messages but for that one. */
   readonly control: readonly ControlMessage[];
@@ -105,7 +128,7 @@ export function controlMessages(buffer: Buffer): ControlMessage[] {
   return messages;
 }
 
-/** The queued slots of a ring that lies in detached memory, whose pointers are plain offsets. */
+/** The queued slots of a ring that lies in memory of {@link allocateApart}. */
 export function slotsOf(ring: MmsgRing): SlotView[] {
   ring.commit();
   return Array.from({ length: ring.slots }, (_, index) =>
@@ -113,20 +136,20 @@ export function slotsOf(ring: MmsgRing): SlotView[] {
   );
 }
 
-/** The `mmsghdr` at byte `header` of detached memory. */
-export function slotAt({ u8, u32 }: Arena, header: number): SlotView {
-  const word = (at: number): number => u32[at >>> 2]!;
-  const bytes = (at: number, length: number): Buffer => Buffer.from(u8.subarray(at, at + length));
+/** The `mmsghdr` at byte `header` of such memory. */
+export function slotAt(arena: Arena, header: number): SlotView {
+  const word = (at: number): number => arena.u32[at >>> 2]!;
+  const bytes = (at: number, length: number): Buffer => Buffer.from(length === 0 ? '' : pointedTo(arena, at, length));
   if (word(header + MSG_IOVLEN) !== 1) throw new Error(`the slot has ${word(header + MSG_IOVLEN)} iovecs`);
   const iovec = word(header + MSG_IOV);
   const controlLength = word(header + MSG_CONTROLLEN);
-  const messages = controlMessages(bytes(word(header + MSG_CONTROL), controlLength));
+  const messages = controlMessages(bytes(header + MSG_CONTROL, controlLength));
   const isSegment = ({ level, type }: ControlMessage): boolean => level === SOL_UDP && type === UDP_SEGMENT;
   return {
-    name: bytes(word(header + MSG_NAME), word(header + MSG_NAMELEN)),
-    payload: bytes(word(iovec + IOV_BASE), word(iovec + IOV_LEN)),
+    name: bytes(header + MSG_NAME, word(header + MSG_NAMELEN)),
+    payload: bytes(iovec + IOV_BASE, word(iovec + IOV_LEN)),
     controlLength,
-    segmentSize: messages.find(isSegment)?.data.readUInt16LE() ?? 0,
+    segmentSize: messages.findLast(isSegment)?.data.readUInt16LE() ?? 0,
     control: messages.filter((message) => !isSegment(message)),
   };
 }

@@ -2,8 +2,11 @@
 import { AF_INET } from '../../src/abi.ts';
 import { DatagramReader } from '../../src/datagram-reader.ts';
 import { FlushLoop, type Verdict, type Wire } from '../../src/flush.ts';
+import { GsoLatch } from '../../src/gso.ts';
 import { allocateDetached } from '../../src/libc.ts';
-import { MmsgRing } from '../../src/mmsg-ring.ts';
+import type { MmsgRing } from '../../src/mmsg-ring.ts';
+import type { Pace } from '../../src/pace.ts';
+import { SegmentingRing } from '../../src/segmenting-ring.ts';
 
 /** One call: the numbers of the datagrams it was given (of the first and how many), and the answer. */
 export interface Call {
@@ -12,8 +15,11 @@ export interface Call {
   readonly answer: number;
 }
 
-/** What to answer to a call for `vlen` datagrams from number `head` on: how many are taken, or `-errno`. */
-export type Behaviour = (head: number, vlen: number, call: number) => number;
+/**
+ * What to answer to a call for `vlen` messages from datagram `head` on: how many are taken, or `-errno`. `segments` are the
+ * datagrams of each message.
+ */
+export type Behaviour = (head: number, vlen: number, call: number, segments: readonly number[]) => number;
 
 export class ScriptedKernel implements Wire {
   readonly calls: Call[] = [];
@@ -23,6 +29,13 @@ export class ScriptedKernel implements Wire {
   pendingError = 0;
   errorsRead = 0;
   behaviour: Behaviour;
+  isUnix = false;
+  peer = { address: '192.0.2.1', port: 9 };
+  mostRejectedBytes = 1 << 20;
+  /** What connecting again answers, and how often it was asked. */
+  reconnectAnswer = 0;
+  reconnects = 0;
+  isDown = true;
   mostInFlight?: NonNullable<Wire['mostInFlight']>;
 
   constructor(behaviour: Behaviour) {
@@ -30,11 +43,12 @@ export class ScriptedKernel implements Wire {
   }
 
   sendmmsg(ring: MmsgRing, vlen: number): number {
-    const number = (index: number): number => Number(Buffer.from(ring.payloadAt(index)).toString());
-    const head = number(0);
-    const answer = this.behaviour(head, vlen, this.calls.length);
+    const head = Number(ring.headPayload().toString());
+    const segments = Array.from({ length: vlen }, (_, index) => ring.segmentsAt(index));
+    const answer = this.behaviour(head, vlen, this.calls.length, segments);
     this.calls.push({ head, vlen, answer });
-    for (let index = 0; index < answer; index++) this.taken.push(number(index));
+    const datagrams = segments.slice(0, Math.max(answer, 0)).reduce((sum, each) => sum + each, 0);
+    for (let index = 0; index < datagrams; index++) this.taken.push(head + index);
     return answer;
   }
 
@@ -46,36 +60,78 @@ export class ScriptedKernel implements Wire {
     this.errorsRead++;
     return this.pendingError;
   }
+
+  reconnect(): number {
+    this.reconnects++;
+    return this.reconnectAnswer;
+  }
+
+  isShutDown(): boolean {
+    return this.isDown;
+  }
 }
 
-/** A ring with datagrams 0 … count-1, whose payloads are their numbers, before a scripted kernel. */
+interface FixtureOptions {
+  readonly slots?: number;
+  /** With GSO: most datagrams of a message. */
+  readonly maxSegments?: number;
+  readonly pace?: Pace;
+}
+
+interface Fixture {
+  readonly ring: MmsgRing;
+  readonly kernel: ScriptedKernel;
+  readonly latch: GsoLatch;
+  readonly loop: FlushLoop;
+  push(): boolean;
+}
+
+/** A ring with datagrams 0 … count-1, whose payloads are their numbers (with GSO in four digits), before a scripted kernel. */
 export function flushFixture(
   count: number,
   behaviour: Behaviour,
-  slots: number = Math.max(count, 1),
-): { ring: MmsgRing; kernel: ScriptedKernel; loop: FlushLoop; push(): boolean } {
+  { slots = Math.max(count, 1), maxSegments = 1, pace }: FixtureOptions = {},
+): Fixture {
   const reader = new DatagramReader(AF_INET, true);
-  const layout = { slots, maxBytes: slots * 8, nameSize: 0, maxSegments: 1, maxSegmentedBytes: 65_507 };
-  const ring = new MmsgRing(layout, allocateDetached);
+  const latch = new GsoLatch();
+  const layout = { slots, maxBytes: slots * 8, nameSize: 0, maxSegments, maxSegmentedBytes: 65_507, latch };
+  const ring = new SegmentingRing(layout, allocateDetached);
   let next = 0;
   const push = (): boolean => {
-    reader.read(String(next));
+    reader.read(maxSegments > 1 ? String(next).padStart(4, '0') : String(next));
     const hasRoom = ring.push(reader, next, 0);
     if (hasRoom) next++;
     return hasRoom;
   };
   for (let index = 0; index < count; index++) push();
   const kernel = new ScriptedKernel(behaviour);
-  return { ring, kernel, loop: new FlushLoop(ring, kernel), push };
+  return { ring, kernel, latch, loop: new FlushLoop(ring, kernel, latch, pace ?? null), push };
 }
 
-/** Runs the loop, as often as it waits, until there is nothing left to wait for. */
-export function drive(loop: FlushLoop, turns: number = 10_000): { verdict: Verdict; waits: Verdict[] } {
-  const waits: Verdict[] = [];
+/** A kernel that takes at most `chunk` a call, and refuses some datagrams, as sendmmsg(2) does: the head, or a short count. */
+export function refusing(bad: readonly number[], errno: number, chunk = 1024): Behaviour {
+  return (head, vlen) => {
+    const first = bad.find((number) => number >= head && number < head + Math.min(vlen, chunk));
+    if (first === head) return -errno;
+    return first === undefined ? Math.min(vlen, chunk) : first - head;
+  };
+}
+
+/** What a run ended with, and how long it wants to wait. */
+export type Wait = readonly [verdict: Verdict, ms?: number];
+
+/** Runs the loop, as often as it waits, until there is nothing left to wait for; `meanwhile` is called while it waits. */
+export function drive(
+  loop: FlushLoop,
+  { turns = 10_000, budget, meanwhile }: { turns?: number; budget?: number; meanwhile?: (wait: Wait) => void } = {},
+): { verdict: Verdict; waits: Wait[] } {
+  const waits: Wait[] = [];
   for (let turn = 0; turn < turns; turn++) {
-    const verdict = loop.run();
+    const verdict = loop.run(budget);
     if (verdict === 'drained' || verdict === 'fatal') return { verdict, waits };
-    waits.push(verdict);
+    const wait: Wait = verdict === 'backoff' ? [verdict, loop.backoffMs] : [verdict];
+    waits.push(wait);
+    meanwhile?.(wait);
   }
   throw new Error('It does not end');
 }
