@@ -2,11 +2,13 @@
  * What a sender has done since it was made: counters, their public snapshot, and the diagnostics channels.
  */
 import { channel } from 'node:diagnostics_channel';
+import type { ResolvedBatchOptions } from './batch-options.ts';
 import type { BatchReport, RejectedDatagram } from './datagram.ts';
 import type { FlushLoop } from './flush.ts';
 import type { GsoLatch } from './gso.ts';
 import type { Lanes } from './lanes.ts';
 import type { Backend, Transport } from './transport.ts';
+import { warnOfOverflow, warnOfRejection } from './warnings.ts';
 
 /** Why a datagram that was accepted was neither sent nor rejected. */
 export type DropReason = 'overflow' | 'age' | 'drainTimeout' | 'teardown' | 'failure';
@@ -169,10 +171,12 @@ export class SenderCounters {
   readonly #latch: GsoLatch;
   readonly #usesGso: boolean;
   readonly #lanes: Lanes;
+  readonly #options: ResolvedBatchOptions;
   /** The sender, as the channels know it. */
   readonly #sender: { readonly stats: SenderStats };
 
-  constructor(transport: Transport, usesGso: boolean, lanes: Lanes) {
+  constructor(transport: Transport, usesGso: boolean, lanes: Lanes, options: ResolvedBatchOptions) {
+    this.#options = options;
     this.#backend = transport.backend;
     this.#latch = transport.latch;
     this.#usesGso = usesGso;
@@ -240,6 +244,7 @@ export class SenderCounters {
     this.#syscalls += syscalls;
     this.#rejected += rejected.length;
     tally(rejected, this.#rejectedBy);
+    if (this.#options.warn) this.#warn(rejected);
     this.#droppedInReport = 0;
     this.#conflatedTold += report.conflated;
     this.#pendingErrorsTold += report.pendingErrors;
@@ -290,6 +295,12 @@ export class SenderCounters {
         segments: sum((loop) => loop.gsoSegments),
       }),
     });
+  }
+
+  #warn(rejected: readonly RejectedDatagram[]): void {
+    if (rejected.length > 0) warnOfRejection(rejected[0]!);
+    // With overflow: 'error' the stream itself ends with it.
+    if (this.droppedBy.overflow > 0 && this.#options.overflow !== 'error') warnOfOverflow(this.#options);
   }
 
   get #pendingErrors(): number {

@@ -106,7 +106,7 @@ export class LaneDriver {
     const context = { transport, clock: this.clock, pace, flags, isInline: this.isInline, owner: this.#laneOwner() };
     this.lanes = new Lanes(options, usesGso, context);
     this.#onlyLane = options.lanes === 1 ? this.lanes.all[0]! : null;
-    this.counters = new SenderCounters(transport, usesGso, this.lanes);
+    this.counters = new SenderCounters(transport, usesGso, this.lanes, options);
     this.flushAt = Math.min(options.batchSize, options.highWaterMark);
     this.flushAtBytes = Math.min(options.batchBytes, options.highWaterMarkBytes);
     this.#leaveTransport = transport.onClose(() => this.#onTransportClosed());

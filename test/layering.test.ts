@@ -7,7 +7,9 @@ const ROOT = fileURLToPath(new URL('..', import.meta.url));
 
 /** Which layer a file belongs to. A new file has to be given one. */
 const LEVELS: readonly (readonly RegExp[])[] = [
-  [/^src\/(datagram|address-text|errors|destination-errors|option-names|errno|abi|clock|payload|call-out)\.ts$/],
+  [
+    /^src\/(datagram|address-text|errors|destination-errors|option-names|errno|abi|clock|payload|call-out|warnings)\.ts$/,
+  ],
   [/^src\/(sockaddr|zone|multicast|cmsg|libc|readiness|descriptor|datagram-reader|batch-options|peers|gso|pace)\.ts$/],
   [
     /^src\/(mmsg-(ring|table)|(segmenting|packing|conflating)-ring)\.ts$/,
