@@ -5,6 +5,8 @@ import { expectConservation, numbersOf, range } from './support/datagrams.ts';
 import { MODES } from './support/modes.ts';
 import { requires } from './support/requires.ts';
 
+/** Nobody listens there. */
+const DEAD = { sendBufferSize: 4096, connect: { address: '127.0.0.1', port: 9 } } as const;
 const LOCAL = { type: 'udp4', address: '127.0.0.1' } as const;
 
 describe.each(MODES)('in a network namespace, $name', ({ options }) => {
@@ -20,6 +22,19 @@ describe.each(MODES)('in a network namespace, $name', ({ options }) => {
     expect(stats.syscalls).toBeLessThan(2000);
     expect(turns).toBeGreaterThan(20);
     expectConservation(stats);
+  });
+
+  it('late errors and full buffers in turn, as from a dead port behind a tbf qdisc: no datagram is rejected', async (context) => {
+    requires(context, 'root', 'ip', 'tc', 'netns');
+    const { stats, rejected } = await send(
+      // As one segmented message, they would all fit into the buffer.
+      { open: DEAD, options: { ...options, gso: 'off' }, count: 60, size: 200 },
+      inNamespace('tc qdisc add dev lo root tbf rate 400kbit burst 1600 latency 10s'),
+    );
+    expect(rejected).toEqual([]);
+    expect(stats).toMatchObject({ sent: 60, dropped: 0 });
+    expect(stats.pendingErrors).toBeGreaterThan(5);
+    expect(stats.wouldBlocks).toBeGreaterThan(5);
   });
 
   it('a datagram that the kernel never has memory for is rejected in the end; those behind it are sent', async (context) => {
@@ -63,4 +78,40 @@ describe.each(MODES)('in a network namespace, $name', ({ options }) => {
     expect(numbersOf(received)).toEqual(range(100, [50]));
     expectConservation(stats);
   });
+});
+
+/** A firewall that looks at what goes to the receiver, and at nothing else: by its length, 40 bytes and two headers. */
+function firewall(rule: string): readonly string[] {
+  const commands = [
+    'add table t',
+    'add chain t out { type filter hook output priority 0; }',
+    `add rule t out ip length 68 udp dport != 0 ${rule}`,
+  ];
+  return inNamespace(commands.map((command) => `nft '${command}'`).join('\n'));
+}
+
+describe('a firewall that drops some datagrams (EPERM)', () => {
+  it.for([
+    ['every second one', 'numgen inc mod 2 0 drop', 0],
+    ['two of three', 'numgen inc mod 3 < 2 drop', 150],
+  ] as const)(
+    '%s: each has two tries, so as many are rejected whatever batchSize is',
+    async ([, rule, rejections], context) => {
+      requires(context, 'root', 'netns', 'nft');
+      const shares = [1, 4, 64].map(async (batchSize) => {
+        const options = { batchSize, gso: 'off' } as const;
+        return await send({ options, count: 300, size: 40, receive: LOCAL }, firewall(rule));
+      });
+      for (const { stats, rejected, received } of await Promise.all(shares)) {
+        expect(rejected).toHaveLength(rejections);
+        expect(numbersOf(received)).toEqual(
+          range(
+            300,
+            rejected.map(([sequence]) => sequence),
+          ),
+        );
+        expectConservation(stats);
+      }
+    },
+  );
 });
