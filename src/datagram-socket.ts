@@ -212,7 +212,8 @@ export class DatagramSocket<D extends DatagramLike = DatagramLike> extends Confi
   /**
    * Lends the port to `node:dgram`, for receiving (replies, or a server that answers from the port it listens on).
    *
-   * An unbound socket is bound to any port first. The lent socket holds a duplicate; close both.
+   * An unbound socket is bound to any port first. The lent socket holds a duplicate; close both. It makes the socket non-blocking for
+   * all who share it, those that {@link fromFd} took it from included.
    *
    * @throws SendmmsgError `ERR_SOCKET_DGRAM_NOT_RUNNING` once closed, `EAFNOSUPPORT` for a unix socket, which node:dgram
    * does not know
