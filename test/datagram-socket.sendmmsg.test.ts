@@ -94,15 +94,15 @@ describe('socket.sendmmsg', () => {
     expect(await inbox.receiveText(count - taken)).toEqual(datagrams.slice(taken));
   });
 
-  it('takes 1 MiB by one call, and the datagram with which that is exceeded; a larger datagram is a short count, and the next call takes it', async () => {
+  it('takes about 1 MiB by one call; a larger datagram is a short count, and the next call takes it', async () => {
     const path = freshPath();
     using inbox = new Inbox({ type: 'unix', bind: { path } });
     using socket = DatagramSocket.open({ type: 'unix', connect: { path }, sendBufferSize: 4 << 20 });
     const [half, large] = [Buffer.alloc(600_000), Buffer.alloc(2 << 20)];
-    expect(socket.sendmmsg([half, half, half]).lengths).toEqual([600_000, 600_000]);
+    expect(socket.sendmmsg([half, half, half]).lengths).toEqual([600_000]);
     expect(socket.sendmmsg(['small', large]).lengths).toEqual([5]);
     expect(socket.sendmmsg([large, 'small']).lengths).toEqual([2 << 20]);
-    expect((await inbox.receive(4)).length).toBe(4);
+    expect((await inbox.receive(3)).length).toBe(3);
     expect(refusal(() => socket.sendmmsg([Buffer.alloc(32 << 20), 'x'])).code).toBe('EMSGSIZE');
   });
 
