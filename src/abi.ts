@@ -107,6 +107,7 @@ export const MSG_DONTWAIT = 0x40;
 export const MSG_CONFIRM = 0x800;
 export const MSG_NOSIGNAL = 0x4000;
 
+export const F_GETFL = 3;
 export const F_DUPFD_CLOEXEC = 1030;
 export const O_CLOEXEC = 0o2000000;
 

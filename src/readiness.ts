@@ -3,7 +3,7 @@
  *
  * On Node's main thread the event loop waits (`koffi.node.poll`, which is uv_poll). Experiments told how to use it: it makes what
  * it polls non-blocking for good, for all who share the open file description, and aborts where libuv watches the descriptor
- * already, so it gets an epoll(7) instance of ours and never the socket; `stop()` after `close()` segfaults, so each handle is
+ * already, so it gets a duplicate, or of a blocking socket an epoll(7) instance of ours; `stop()` after `close()` segfaults, so each handle is
  * ended exactly once; its callback has no async context, swallows what is thrown, and on Node 26 drains no microtasks, so it
  * only schedules an immediate.
  *
@@ -13,7 +13,7 @@
  */
 import { AsyncResource } from 'node:async_hooks';
 import { isMainThread } from 'node:worker_threads';
-import { EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLLIN, EPOLLOUT } from './abi.ts';
+import { EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLLIN, EPOLLOUT, F_DUPFD_CLOEXEC, F_GETFL, SOCK_NONBLOCK } from './abi.ts';
 import { type Disarm, eventLoopClockOf, type Wait, Waits } from './clock.ts';
 import { systemError } from './errors.ts';
 import { type Libc, libc, loadKoffi } from './libc.ts';
@@ -44,20 +44,20 @@ interface PollHandle extends Wait {
   stop(): void;
   close(): void;
 }
-type Poll = (
-  fd: number,
-  options: { readable?: boolean },
-  callback: (status: number, events: unknown) => void,
-) => PollHandle;
+interface PollOptions {
+  readable?: boolean;
+  writable?: boolean;
+}
+type Poll = (fd: number, options: PollOptions, callback: (status: number, events: unknown) => void) => PollHandle;
 
 function watchByEventLoop(fd: number, events: number, waits: Waits, ready: () => void): StopWaiting {
   const calls = libc()!;
-  const epoll = opened(calls, fd, events);
+  const polled = pollable(calls, fd, events);
   const inContext = AsyncResource.bind(ready);
   let isWatched = true;
   let isScheduled = false;
   const poll = (loadKoffi() as unknown as { node: { poll: Poll } }).node.poll;
-  const handle = poll(epoll, { readable: true }, () => {
+  const handle = poll(polled.fd, polled.options, () => {
     if (!isWatched || isScheduled) return;
     isScheduled = true;
     setImmediate(() => {
@@ -72,8 +72,18 @@ function watchByEventLoop(fd: number, events: number, waits: Waits, ready: () =>
     waits.delete(handle); // ref() of a handle that was closed is as deadly as its stop()
     handle.stop();
     handle.close();
-    calls.close(epoll);
+    calls.close(polled.fd);
   };
+}
+
+/** A duplicate of a socket that is non-blocking anyway, which is cheaper, or an epoll instance of one that is not. */
+function pollable(calls: Libc, fd: number, events: number): { fd: number; options: PollOptions } {
+  if ((calls.fcntl(fd, F_GETFL, 0) & SOCK_NONBLOCK) === 0) {
+    return { fd: opened(calls, fd, events), options: { readable: true } };
+  }
+  const duplicate = calls.fcntl(fd, F_DUPFD_CLOEXEC, 0);
+  if (duplicate < 0) throw systemError(-duplicate, 'fcntl');
+  return { fd: duplicate, options: events === EPOLLIN ? { readable: true } : { writable: true } };
 }
 
 /** An epoll instance that is readable while the descriptor is ready: level-triggered, so it may be asked at any time. */
