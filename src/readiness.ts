@@ -4,7 +4,7 @@
  * On Node's main thread the event loop waits (`koffi.node.poll`, which is uv_poll). Experiments told how to use it: it makes what
  * it polls non-blocking for good, for all who share the open file description, and aborts where libuv watches the descriptor
  * already, so it gets a duplicate, or of a blocking socket an epoll(7) instance of ours; `stop()` after `close()` segfaults, so each handle is
- * ended exactly once; its callback has no async context, swallows what is thrown, and on Node 26 drains no microtasks, so it
+ * ended exactly once; its callback has no async context, swallows what is thrown, and on Node 26 drains no microtasks, so there it
  * only schedules an immediate.
  *
  * Anywhere else a timer looks, with poll(2) that does not wait. An open uv_poll handle takes the whole process down when its
@@ -14,6 +14,7 @@
 import { AsyncResource } from 'node:async_hooks';
 import { isMainThread } from 'node:worker_threads';
 import { EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLLIN, EPOLLOUT, F_DUPFD_CLOEXEC, F_GETFL, SOCK_NONBLOCK } from './abi.ts';
+import { callOut } from './call-out.ts';
 import { type Disarm, eventLoopClockOf, type Wait, Waits } from './clock.ts';
 import { systemError } from './errors.ts';
 import { type Libc, libc, loadKoffi } from './libc.ts';
@@ -40,6 +41,9 @@ type Watch = (fd: number, events: number, waits: Waits, ready: () => void) => St
 const { bun, deno } = process.versions as NodeJS.ProcessVersions & { readonly bun?: string; readonly deno?: string };
 const watch: Watch = isMainThread && bun === undefined && deno === undefined ? watchByEventLoop : watchByTimer;
 
+/** From Node.js 26 on the callback of a poll runs none: then it only schedules what is to be done. */
+const DRAINS_MICROTASKS: boolean = Number.parseInt(process.versions.node, 10) < 26;
+
 interface PollHandle extends Wait {
   stop(): void;
   close(): void;
@@ -59,6 +63,7 @@ function watchByEventLoop(fd: number, events: number, waits: Waits, ready: () =>
   const poll = (loadKoffi() as unknown as { node: { poll: Poll } }).node.poll;
   const handle = poll(polled.fd, polled.options, () => {
     if (!isWatched || isScheduled) return;
+    if (DRAINS_MICROTASKS) return callOut(inContext);
     isScheduled = true;
     setImmediate(() => {
       isScheduled = false;
