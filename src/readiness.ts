@@ -14,7 +14,7 @@
 import { AsyncResource } from 'node:async_hooks';
 import { isMainThread } from 'node:worker_threads';
 import { EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLLIN, EPOLLOUT, F_DUPFD_CLOEXEC, F_GETFL, SOCK_NONBLOCK } from './abi.ts';
-import { callOut } from './call-out.ts';
+import { callOut, RESOURCE } from './call-out.ts';
 import { type Disarm, eventLoopClockOf, type Wait, Waits } from './clock.ts';
 import { systemError } from './errors.ts';
 import { type Libc, libc, loadKoffi } from './libc.ts';
@@ -57,17 +57,18 @@ type Poll = (fd: number, options: PollOptions, callback: (status: number, events
 function watchByEventLoop(fd: number, events: number, waits: Waits, ready: () => void): StopWaiting {
   const calls = libc()!;
   const polled = pollable(calls, fd, events);
-  const inContext = AsyncResource.bind(ready);
+  const context = new AsyncResource(RESOURCE);
+  const resume = (): void => context.runInAsyncScope(ready);
   let isWatched = true;
   let isScheduled = false;
   const poll = (loadKoffi() as unknown as { node: { poll: Poll } }).node.poll;
   const handle = poll(polled.fd, polled.options, () => {
     if (!isWatched || isScheduled) return;
-    if (DRAINS_MICROTASKS) return callOut(inContext);
+    if (DRAINS_MICROTASKS) return callOut(resume);
     isScheduled = true;
     setImmediate(() => {
       isScheduled = false;
-      if (isWatched) inContext();
+      if (isWatched) resume();
     });
   });
   waits.add(handle);

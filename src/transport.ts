@@ -7,6 +7,7 @@
  */
 import { AsyncResource } from 'node:async_hooks';
 import { AF_UNIX, MSG_DONTWAIT, MSG_NOSIGNAL, SO_ERROR, SOL_SOCKET, SOL_UDP, UDP_SEGMENT } from './abi.ts';
+import { RESOURCE } from './call-out.ts';
 import { type Clock, eventLoopClockOf, Waits } from './clock.ts';
 import type { Destination } from './datagram.ts';
 import type { Descriptor } from './descriptor.ts';
@@ -193,11 +194,12 @@ export class NativeTransport extends TransportState implements Transport {
       return;
     }
     // Node.js 24 and later, Bun and Deno answer outside of the caller's async context.
-    const land = AsyncResource.bind((answer: number): void => {
+    const context = new AsyncResource(RESOURCE);
+    const land = (answer: number): void => {
       this.#callsInFlight--;
       if (this.isClosed && this.#callsInFlight === 0) this.#descriptor.close();
-      done(answer);
-    });
+      context.runInAsyncScope(done, undefined, answer);
+    };
     this.#callsInFlight++;
     try {
       this.libc.sendmmsgAsync(this.#fd, ring.arena, ring.headAt, vlen, flags | MSG_DONTWAIT | MSG_NOSIGNAL, land);
