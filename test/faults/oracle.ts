@@ -5,7 +5,7 @@
 import type { SenderStats } from '../../src/index.ts';
 import { type Arrival, hashOf } from './arrivals.ts';
 import type { CallLog, CallRecord } from './control.ts';
-import { dutyOf, nameOf, SEGMENTATION_ERRNOS } from './errnos.ts';
+import { dutyOf, nameOf, SEGMENTATION_ERRNOS, type Target } from './errnos.ts';
 import { destinationOf, payloadOf, type Scenario } from './scenario.ts';
 
 /** What happened. */
@@ -26,6 +26,8 @@ export interface Outcome {
   readonly elapsedMs: number;
   /** Calls made after the end. */
   readonly lateCalls: number;
+  /** Timers that were not armed before, at the end. */
+  readonly timersLeft: number;
   /** Descriptors that were not there before. */
   readonly leakedDescriptors: number;
 }
@@ -186,7 +188,7 @@ function mayReject(answers: readonly Told[], { target }: Scenario): boolean {
   }
 }
 
-function mustReject(answers: readonly Told[], target: Parameters<typeof dutyOf>[1]): boolean {
+function mustReject(answers: readonly Told[], target: Target): boolean {
   return answers.some(({ errno, isSegmented }, index) => {
     if (isSegmented) return false; // whether of a message of several one is rejected, or all are sent plainly first
     const duty = dutyOf(errno, target);
@@ -255,8 +257,9 @@ function checkEnd(scenario: Scenario, outcome: Outcome, check: Check): void {
 
 function checkCalls(scenario: Scenario, outcome: Outcome, stats: SenderStats, check: Check): void {
   const { backend, target, count, options } = scenario;
-  const { log, elapsedMs, lateCalls, leakedDescriptors } = outcome;
+  const { log, elapsedMs, lateCalls, timersLeft, leakedDescriptors } = outcome;
   check(lateCalls === 0, `${lateCalls} calls after the end`);
+  check(timersLeft <= 0, `${timersLeft} timers are armed after the end`);
   check(leakedDescriptors <= 0, `${leakedDescriptors} descriptors leaked`);
   const failed = log.records.filter(({ answer }) => answer < 0);
   const isWait = ({ answer }: CallRecord): boolean => answer < 0 && dutyOf(-answer, target).startsWith('wait');
@@ -280,6 +283,9 @@ function checkCalls(scenario: Scenario, outcome: Outcome, stats: SenderStats, ch
   const blocked = failed.filter(({ answer }) => nameOf(-answer) === 'EAGAIN').length;
   check(stats.wouldBlocks === blocked, `${stats.wouldBlocks} EAGAIN by its stats, ${blocked} were answered`);
   check(stats.backoffs === memory, `${stats.backoffs} ENOBUFS or ENOMEM by its stats, ${memory} were answered`);
+  // A stream that ends with an error tries once more before it does.
+  const early = countEarly(log.records, target);
+  check(early <= (outcome.end === 'error' ? 1 : 0), `${early} times it does not wait for memory`);
   if (!scenario.isPlain) return;
   // A call for each batch, and what each failure, short count and lane may cut off from one.
   const batches = Math.ceil(count / (options.batchSize ?? 64)) * (options.lanes ?? 1);
@@ -294,6 +300,25 @@ function countBeyond(records: readonly CallRecord[], few: number): number {
   let beyond = 0;
   for (const count of calls.values()) beyond += Math.max(0, count - few);
   return beyond;
+}
+
+/**
+ * How often the kernel was asked anew too soon after it had been short of memory for one head: from the third time in a row on, of
+ * which the waits are 4, 8, 16, … ms, so that the clock of the event loop, which counts whole milliseconds, has no say in it.
+ */
+function countEarly(records: readonly CallRecord[], target: Target): number {
+  let early = 0;
+  let last: CallRecord | undefined;
+  let inRow = 0;
+  for (const record of records) {
+    const isSame = last !== undefined && record.head === last.head && record.segments === last.segments;
+    if (!isSame) inRow = 0;
+    if (inRow >= 3 && record.ms - last!.ms < Math.min(2 ** (inRow - 2), 50)) early++;
+    const isShort = record.answer < 0 && dutyOf(-record.answer, target) === 'waitBounded';
+    inRow = isShort ? inRow + 1 : 0;
+    last = record;
+  }
+  return early;
 }
 
 /** By number: what was told to each datagram, in order. */

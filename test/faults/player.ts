@@ -50,6 +50,7 @@ export async function play(
   );
   const told: Told = { sent: 0, dropped: 0, rejected: [] };
   const openBefore = openDescriptors();
+  const timersBefore = armedTimers();
   const callsBefore = control.callsEver;
   let stats: SenderStats | undefined;
   const onClose = (message: unknown): void => {
@@ -69,6 +70,7 @@ export async function play(
     await turn();
   }
   const elapsedMs = performance.now() - started;
+  const timersLeft = armedTimers() - timersBefore;
   socket.close();
   unsubscribe('rx-sendmmsg:close', onClose);
   await turn();
@@ -88,6 +90,7 @@ export async function play(
     log,
     elapsedMs,
     lateCalls: control.callsEver - callsBefore - log.calls,
+    timersLeft,
     leakedDescriptors: openDescriptors() - openBefore,
   };
 }
@@ -214,4 +217,8 @@ function source(
 
 function openDescriptors(): number {
   return readdirSync('/proc/self/fd').length;
+}
+
+function armedTimers(): number {
+  return process.getActiveResourcesInfo().filter((resource) => resource === 'Timeout').length;
 }
