@@ -359,6 +359,7 @@ export class LaneDriver {
   #dropQueued(reason: DropReason): void {
     for (const { ring, hold } of this.lanes.all) {
       if (hold === IN_FLIGHT) continue;
+      ring.commit(); // lines that waited unwritten may turn out to need datagrams of their own
       this.counters.drop(ring.datagrams, reason);
       ring.release(ring.datagrams);
     }

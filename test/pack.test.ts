@@ -12,7 +12,7 @@ import { expectConservation, range } from './support/datagrams.ts';
 import { keeper } from './support/keep.ts';
 import { refusal } from './support/lower.ts';
 import { MODES } from './support/modes.ts';
-import { Receiver } from './support/receiver.ts';
+import { blocked, Receiver } from './support/receiver.ts';
 
 const keep = keeper();
 
@@ -46,6 +46,28 @@ describe('pack', () => {
     byBytes.sender.destroy();
     expectConservation(byBytes.sender.stats);
   });
+
+  it.each(['destroy', 'close'] as const)(
+    'what %s drops is all there is: lines turn out to need more datagrams than was thought',
+    async (end) => {
+      const { receiver, socket } = blocked(keep);
+      const sender = new BatchSender(socket, { pack: {}, drainTimeoutMs: 20 });
+      while (sender.stats.wouldBlocks === 0) {
+        sender.send('x'.repeat(1400));
+        sender.flush();
+      }
+      const { sent } = sender.stats;
+      for (const line of ['a', ...range(3).map(() => 'é'.repeat(470))]) sender.send(line);
+      await sender[end]();
+      expect(sender.stats).toMatchObject({
+        sent,
+        queued: 0,
+        dropped: sender.stats.accepted - sent - sender.stats.packed,
+      });
+      expectConservation(sender.stats);
+      receiver.drain();
+    },
+  );
 
   it('keeps destinations apart, and packs bytes and lists, too', async () => {
     const receivers = [keep(Receiver.udp()), keep(Receiver.udp())];
