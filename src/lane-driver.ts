@@ -145,15 +145,17 @@ export class LaneDriver {
   }
 
   /** Gives up when the kernel has taken nothing for `drainTimeoutMs`; what the pace holds back is not the kernel's to take. */
-  #watchDrain(ms: number): void {
+  #watchDrain(ms: number, isLastLook: boolean = false): void {
     this.#disarmDrain = this.clock.after(ms, () => {
       const { drainTimeoutMs } = this.#options;
       const paced = this.lanes.all.filter(({ isPaced }) => isPaced);
       const left = this.#movedAt + drainTimeoutMs - this.clock.now();
-      // What is in flight is answered at once, as a rule: until then nobody can say that the kernel has not taken it.
-      if (this.lanes.all.some(({ hold }) => hold === IN_FLIGHT)) this.#watchDrain(Math.max(drainTimeoutMs, 1));
+      const isInFlight = this.lanes.all.some(({ hold }) => hold === IN_FLIGHT);
+      if (left > 0) this.#watchDrain(left);
       else if (paced.length > 0) this.#watchDrain(Math.max(...paced.map(({ loop }) => loop.paceMs)) + drainTimeoutMs);
-      else if (left > 0) this.#watchDrain(left);
+      // The thread pool answers at once, as a rule, and until then nobody can say that the kernel has not taken it. node:dgram waits
+      // for room; but its answer may be there already, and come to us in this turn of the event loop, behind the timers.
+      else if (isInFlight && !(isLastLook && this.#transport.sendmmsg === null)) this.#watchDrain(1, true);
       else this.#giveUpAs('drainTimeout');
     });
   }

@@ -115,3 +115,25 @@ describe('a firewall that drops some datagrams (EPERM)', () => {
     },
   );
 });
+
+describe('a drain that the kernel holds up is given up in time', () => {
+  it.for([
+    ['sendmmsg(2)', {}, []],
+    ['sendmmsg(2), offload', { offload: true }, []],
+    ['node:dgram', {}, ['env', 'NODE_OPTIONS=--no-addons']],
+  ] as const)('through %s', async ([, options, through], context) => {
+    requires(context, 'root', 'ip', 'tc', 'netns');
+    const { stats } = await send(
+      {
+        open: { sendBufferSize: 4096 },
+        options: { ...options, gso: 'off', drainTimeoutMs: 20 },
+        count: 40,
+        size: 1000,
+        receive: LOCAL,
+      },
+      [...inNamespace('tc qdisc add dev lo root tbf rate 100kbit burst 1600 latency 10s'), ...through],
+    );
+    expect(stats.droppedBy.drainTimeout).toBeGreaterThan(20);
+    expectConservation(stats);
+  });
+});
