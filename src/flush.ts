@@ -99,7 +99,7 @@ export class FlushLoop {
   gsoSegments: number = 0;
 
   readonly #ring: MmsgRing;
-  readonly #wire: Wire;
+  #wire: Wire;
   readonly #latch: GsoLatch;
   readonly #pace: Pace | null;
   /** Whether the pace allowed less than there was. */
@@ -192,6 +192,11 @@ export class FlushLoop {
   /** Counts a late error that the socket still holds: the last one would never be heard of. */
   takeLateError(): void {
     if (this.#wire.takeError() > 0) this.pendingErrors++;
+  }
+
+  /** Asks nothing more of the socket: what is in flight is only booked. */
+  detach(): void {
+    this.#wire = { ...this.#wire, takeError: () => 0, reconnect: () => 0, isShutDown: () => true };
   }
 
   /** Milliseconds to wait for the verdict `backoff`: 1, 2, 4, … 100. */

@@ -415,7 +415,10 @@ export class LaneDriver {
   /** Lets go of every timer, poll and listener. */
   #release(): void {
     this.restTimer();
-    for (const lane of this.lanes.all) lane.rest();
+    for (const lane of this.lanes.all) {
+      lane.rest();
+      lane.loop.detach();
+    }
     this.#disarmDrain?.();
     this.#disarmDrain = null;
     this.#leaveTransport();

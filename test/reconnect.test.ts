@@ -1,4 +1,5 @@
 /** A unix peer that goes away and comes back, as a syslog daemon does when it is restarted. */
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { renameSync, rmSync } from 'node:fs';
 import koffi from 'koffi';
 import { describe, expect, it } from 'vitest';
@@ -112,3 +113,30 @@ it.each(GOES)(
     await sender.close();
   },
 );
+
+it("a flight that lands after destroy() connects to nobody: the socket is its owner's", async () => {
+  const first = Receiver.unix();
+  const { path } = first;
+  const socket = keep(DatagramSocket.open({ type: 'unix', connect: { path } }));
+  first.close();
+  keep(Receiver.unix(path));
+  const sender = new BatchSender(socket, { offload: true });
+  const closed = once('rx-sendmmsg:close');
+  sender.send('x');
+  sender.flush();
+  sender.destroy();
+  await closed;
+  expect(() => socket.remoteAddress()).toThrow(expect.objectContaining({ code: 'ENOTCONN' }));
+  expect(sender.stats).toMatchObject({ queued: 0, droppedBy: { teardown: 1 } });
+});
+
+/** The next message of a diagnostics channel. */
+function once(channel: string): Promise<void> {
+  return new Promise((resolve) => {
+    const told = (): void => {
+      unsubscribe(channel, told);
+      resolve();
+    };
+    subscribe(channel, told);
+  });
+}
