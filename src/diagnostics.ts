@@ -244,7 +244,6 @@ export class SenderCounters {
     this.#syscalls += syscalls;
     this.#rejected += rejected.length;
     tally(rejected, this.#rejectedBy);
-    if (this.#options.warn) this.#warn(rejected);
     this.#droppedInReport = 0;
     this.#conflatedTold += report.conflated;
     this.#pendingErrorsTold += report.pendingErrors;
@@ -252,6 +251,7 @@ export class SenderCounters {
       this.#refused = [];
       this.#refusedBytes = 0;
     }
+    if (this.#options.warn) this.#warn(rejected); // a call-out: behind all that is booked
     if (reportChannel.hasSubscribers)
       reportChannel.publish({
         sender: this.#sender,

@@ -77,6 +77,15 @@ describe.each([
   });
 });
 
+it('whoever sends in turn where the warning is told loses nothing by it', async () => {
+  const { make } = await fixture({});
+  const sender = make();
+  emitWarning.mockImplementationOnce(() => sender.send(43 as never));
+  loses.rejection(sender);
+  sender.flush();
+  expect(sender.stats).toMatchObject({ rejected: 2, rejectedBy: { ERR_INVALID_ARG_TYPE: 2 } });
+});
+
 describe('no warning', () => {
   it("is told where overflow: 'error' ends the stream with it", async () => {
     const { make } = await fixture({ overflow: 'error' });
