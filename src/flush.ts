@@ -108,14 +108,18 @@ export class FlushLoop {
   #refusal = 0;
   // What the datagram at the head has been through, by its sequence: whoever moves the head need not tell.
   #troubled = -1;
+  /** How often the head had moved then. */
+  #troubledAt = -1;
   #backoffsOfHead = 0;
   #emptyAnswers = 0;
   /** Whether it is being tried again, for an error that may have been an earlier datagram's; not once it has waited. */
   #isSecondTry = false;
   /** Such errors, which are late ones if it passes. */
   #suspected: number[] = [];
-  /** Whether a firewall has refused it, or may have: where a call stops short, the kernel does not say why. */
+  /** Whether a firewall has refused it … */
   #wasRefused = false;
+  /** … or is presumed to have: where a call stops short, the kernel does not say why. The next answer tells. */
+  #isPresumed = false;
   /** The datagram that the last call stopped short of, by its sequence. */
   #stoppedAt = -1;
   #backoffMs = 0;
@@ -178,7 +182,11 @@ export class FlushLoop {
     this.#watchHead();
     // 0 for a vlen above 0 is not in the page; waiting is the answer that can do no harm.
     const errno = answer === 0 ? EAGAIN : -answer;
-    const verdict = this.#judge(errno, dispositionOf(errno, this.#ring.isHeadSegmented(), this.#wire.isUnix));
+    const disposition = dispositionOf(errno, this.#ring.isHeadSegmented(), this.#wire.isUnix);
+    // It was something else that the last call stopped for.
+    if (this.#isPresumed && disposition !== 'rejectSecondTime') this.#wasRefused = false;
+    this.#isPresumed = false;
+    const verdict = this.#judge(errno, disposition);
     // While it waits, other answers may come in: what it is told then may be another datagram's again.
     if (verdict !== 'again') this.#isSecondTry = false;
     return verdict;
@@ -282,6 +290,7 @@ export class FlushLoop {
   }
 
   #sendPlainly(errno: number): Verdict {
+    this.#isSecondTry = false;
     this.#refusal = errno;
     this.#suspected = this.#suspected.filter((suspect) => suspect !== errno); // it was of its segments
     this.#ring.spillHead();
@@ -361,10 +370,13 @@ export class FlushLoop {
     const sequence = this.#ring.headSequence();
     if (sequence === this.#troubled) return;
     this.#troubled = sequence;
-    // Once a datagram has waited in vain, those behind it wait a fifth of a second each until something is taken again.
-    this.#backoffsOfHead = this.#isStarved ? MAX_BACKOFFS - 2 : 0;
     this.#isSecondTry = false;
     this.#suspected = [];
-    this.#wasRefused = sequence === this.#stoppedAt;
+    this.#wasRefused = this.#isPresumed = sequence === this.#stoppedAt;
+    // A newer one in the place of another (conflateBy) goes on waiting, or those behind it would wait for ever.
+    if (this.#ring.moves === this.#troubledAt) return;
+    this.#troubledAt = this.#ring.moves;
+    // Once a datagram has waited in vain, those behind it wait a fifth of a second each until something is taken again.
+    this.#backoffsOfHead = this.#isStarved ? MAX_BACKOFFS - 2 : 0;
   }
 }

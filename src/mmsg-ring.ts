@@ -57,6 +57,8 @@ export class MmsgRing {
   readonly conflated: number = 0;
   /** Slots from the head that the kernel may be reading at this moment, on the thread pool. */
   inFlight: number = 0;
+  /** How often the head has moved, ever. */
+  moves: number = 0;
   readonly arena: Arena;
   readonly capacity: number;
   readonly #allocate: (bytes: number) => Arena;
@@ -208,6 +210,7 @@ export class MmsgRing {
   /** Lets go of the first `datagrams` datagrams: the one place where the head moves. Returns their bytes. */
   release(datagrams: number): number {
     this.seal();
+    this.moves++;
     const bytesBefore = this.bytes;
     if (datagrams === this.datagrams) {
       this.#released += this.slots;

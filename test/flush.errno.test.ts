@@ -1,9 +1,14 @@
 /** What the loop does with each errno of a plain datagram. */
 import fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
+import { AF_INET } from '../src/abi.ts';
+import { ConflatingRing } from '../src/conflating-ring.ts';
+import { DatagramReader } from '../src/datagram-reader.ts';
+import { FlushLoop } from '../src/flush.ts';
+import { allocateDetached } from '../src/libc.ts';
 import { Pace } from '../src/pace.ts';
 import { range } from './support/datagrams.ts';
-import { type Behaviour, drive, flushFixture, refusing, type Wait } from './support/scripted-kernel.ts';
+import { type Behaviour, drive, flushFixture, refusing, ScriptedKernel, type Wait } from './support/scripted-kernel.ts';
 
 const ENOENT = 2;
 const EPERM = 1;
@@ -321,6 +326,25 @@ describe('EPERM, of a firewall that may decide anew', () => {
     );
   });
 
+  it.each([
+    ['EAGAIN', EAGAIN],
+    ['ENOBUFS', ENOBUFS],
+    ['EHOSTUNREACH', EHOSTUNREACH],
+    ['EINTR', EINTR],
+  ])(
+    'is not presumed where the call had stopped short for another reason, %s: two tries from there',
+    (_code, errno) => {
+      const answers = [1, -errno, -EPERM, 2];
+      const { loop, kernel } = flushFixture(3, (_head, _vlen, call) => answers[call]!);
+      drive(loop);
+      expect([kernel.taken, loop.rejected]).toEqual([range(3), []]);
+      const again = [1, -errno, -EPERM, -EPERM, 1];
+      const refused = flushFixture(3, (_head, _vlen, call) => again[call]!);
+      drive(refused.loop);
+      expect(refused.loop.rejected.map(({ sequence }) => sequence)).toEqual([1]);
+    },
+  );
+
   it('at the head of a call is tried once more, and rejected at the second', () => {
     const { loop, kernel } = flushFixture(3, refusing([0], EPERM));
     expect(loop.run()).toBe('drained');
@@ -334,4 +358,42 @@ describe('EPERM, of a firewall that may decide anew', () => {
     expect(kernel.calls.map(({ head }) => head)).toEqual([0, 1, 2]);
     expect(loop.rejected).toHaveLength(1);
   });
+});
+
+describe('a loop that is detached', () => {
+  it.each([
+    ['ENETUNREACH', ENETUNREACH, false],
+    ['ENOTCONN', ENOTCONN, true],
+    ['EPIPE', EPIPE, true],
+  ])('books %s, and asks nothing of the socket', (_code, errno, isUnix) => {
+    const { loop, kernel } = flushFixture(3, () => 0);
+    const isShutDown = vi.spyOn(kernel, 'isShutDown');
+    kernel.isUnix = isUnix;
+    const vlen = loop.ask();
+    loop.detach();
+    loop.settle(vlen, -errno);
+    loop.takeLateError();
+    expect([kernel.errorsRead, kernel.reconnects, isShutDown.mock.calls.length]).toEqual([0, 0, 0]);
+    expect(loop.syscalls).toBe(1);
+  });
+});
+
+it('a head that is short of memory and rewritten again and again is rejected in the end, as the newest that it is', () => {
+  const layout = { slots: 8, maxBytes: 64, nameSize: 0, maxSegments: 1, maxSegmentedBytes: 0 };
+  const ring = new ConflatingRing(layout, allocateDetached);
+  const reader = new DatagramReader(AF_INET, true);
+  let sequence = 0;
+  const push = (key: string): void => {
+    reader.read(String(sequence));
+    reader.key = key;
+    ring.push(reader, sequence++, 0);
+  };
+  push('a');
+  push('b');
+  const kernel = new ScriptedKernel((head, vlen) => (head === 1 ? vlen : -ENOBUFS));
+  const loop = new FlushLoop(ring, kernel);
+  const { waits } = drive(loop, { turns: 100, meanwhile: () => push('a') });
+  expect(waits.length).toBe(12);
+  expect(loop.rejected.map((rejected) => rejected.sequence)).toEqual([13]);
+  expect(kernel.taken).toEqual([1]);
 });

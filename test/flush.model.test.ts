@@ -56,7 +56,7 @@ function interpreted(calls: readonly Call[], { isUnix, reconnectAnswer, pendingE
   const rejected: [number, number][] = [];
   const waits: Wait[] = [];
   let [pendingErrors, errorsRead, emptyAnswers, singles, isStarved, stoppedAt] = [0, 0, 0, 0, false, -1];
-  let head = { number: -1, shortages: 0, isSecondTry: false, suspected: 0, wasRefused: false };
+  let head = { number: -1, shortages: 0, isSecondTry: false, suspected: 0, wasRefused: false, isPresumed: false };
   const readError = (): void => {
     errorsRead++;
     if (pendingError > 0) pendingErrors++;
@@ -85,8 +85,11 @@ function interpreted(calls: readonly Call[], { isUnix, reconnectAnswer, pendingE
     }
     if (call.head !== head.number) {
       const shortages = isStarved ? 10 : 0;
-      head = { number: call.head, shortages, isSecondTry: false, suspected: 0, wasRefused: call.head === stoppedAt };
+      const wasRefused = call.head === stoppedAt;
+      head = { number: call.head, shortages, isSecondTry: false, suspected: 0, wasRefused, isPresumed: wasRefused };
     }
+    if (errno !== EPERM && head.isPresumed) head.wasRefused = false;
+    head.isPresumed = false;
     if (errno === EAGAIN) wait('blocked');
     else if (errno === EINTR || (errno === ECONNREFUSED && !isUnix)) {
       if (errno === ECONNREFUSED) pendingErrors++;

@@ -56,6 +56,13 @@ describe('a segmented head', () => {
     expect([some.loop.rejected.length, some.loop.sent, some.latch.isOpen]).toEqual([1, 9, true]);
   });
 
+  it('that goes plainly after two tries has two tries of what is not about segments, too', () => {
+    const answers = [-EMSGSIZE, -EMSGSIZE, -ENETUNREACH];
+    const { loop, kernel } = runs(10, (_head, vlen, call) => answers[call] ?? vlen);
+    expect(loop.run()).toBe('drained');
+    expect([kernel.taken, loop.rejected, loop.pendingErrors]).toEqual([range(10), [], 1]);
+  });
+
   it('a late error before a refusal of segmentation is still one', () => {
     const { loop, kernel } = runs(10, (_head, vlen, call, segments) => {
       if (call === 0) return -ENETUNREACH;

@@ -181,7 +181,7 @@ function mayReject(answers: readonly Told[], { target }: Scenario): boolean {
     case 'retryOnce':
       return count('retryOnce', 'rejectOrRetry') >= 2;
     case 'twoTries':
-      return last.hasStoppedShort || answers.length >= 2;
+      return count('twoTries') >= 2 || (answers.length === 1 && last.hasStoppedShort);
     case 'rejectOrRetry':
     case 'reject':
       return true;
