@@ -48,18 +48,22 @@ async function rounds(path) {
 const freshPath = (n) => join(tmpdir(), `rx-sendmmsg-waiting-${process.pid}-${n}.sock`);
 
 if (!isMainThread) {
+  // All begin when all have tried it: that threads start and compile is not what is measured.
+  const started = new Promise((resolve) => parentPort.once('message', resolve));
+  await rounds(workerData);
+  parentPort.postMessage('here');
+  await started;
   parentPort.postMessage(await rounds(workerData));
 } else {
   const count = Number(process.argv[2]);
-  const told =
-    count === 0
-      ? [await rounds(freshPath(0))]
-      : await Promise.all(
-          Array.from({ length: count }, async (_, n) => {
-            const worker = new Worker(new URL(import.meta.url), { workerData: freshPath(n + 1) });
-            return await new Promise((resolve, reject) => worker.once('message', resolve).once('error', reject));
-          }),
-        );
+  const workers = Array.from(
+    { length: count },
+    (_, n) => new Worker(new URL(import.meta.url), { workerData: freshPath(n + 1) }),
+  );
+  const nextOf = (worker) => new Promise((resolve, reject) => worker.once('message', resolve).once('error', reject));
+  await Promise.all(workers.map(nextOf));
+  for (const worker of workers) worker.postMessage('go');
+  const told = count === 0 ? [await rounds(freshPath(0))] : await Promise.all(workers.map(nextOf));
   for (let n = 0; n <= count; n++) rmSync(freshPath(n), { force: true });
   const lateMs = told.flatMap((each) => each.lateMs).sort((a, b) => a - b);
   const contexts = [...new Set(told.flatMap((each) => each.contexts))];
