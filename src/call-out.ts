@@ -1,7 +1,5 @@
 /** Talking to the user's code, and letting it wait. */
-
-/** What `node:async_hooks` calls a wait of ours. Each is an AsyncResource of its own, for `AsyncResource.bind` costs 1 us more. */
-export const RESOURCE = 'rx-sendmmsg';
+import { AsyncResource } from 'node:async_hooks';
 
 /** As `Promise.withResolvers` gives it. */
 export interface PromiseWithResolvers {
@@ -30,4 +28,13 @@ export function callOut(call: () => void): void {
       throw error;
     });
   }
+}
+
+/**
+ * Keeps the async context of this moment (AsyncLocalStorage) for a task that is run later. `AsyncResource.bind` does so, too, but
+ * defines properties anew each time: over 10 us on Node.js 20, 1 us on 26, where this takes 0.1.
+ */
+export function inContext<Args extends unknown[]>(task: (...args: Args) => void): (...args: Args) => void {
+  const context = new AsyncResource('rx-sendmmsg');
+  return (...args) => context.runInAsyncScope(task, undefined, ...args);
 }

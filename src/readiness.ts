@@ -11,10 +11,9 @@
  * worker thread ends, in whatever way; Bun aborts at the call; and on the thread pool a waiting poll(2) would hold one of its
  * four threads. So there a wait ends up to 4 ms late.
  */
-import { AsyncResource } from 'node:async_hooks';
 import { isMainThread } from 'node:worker_threads';
 import { EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLLIN, EPOLLOUT, F_DUPFD_CLOEXEC, F_GETFL, SOCK_NONBLOCK } from './abi.ts';
-import { callOut, RESOURCE } from './call-out.ts';
+import { callOut, inContext } from './call-out.ts';
 import { type Disarm, eventLoopClockOf, type Wait, Waits } from './clock.ts';
 import { systemError } from './errors.ts';
 import { type Libc, libc, loadKoffi } from './libc.ts';
@@ -57,8 +56,7 @@ type Poll = (fd: number, options: PollOptions, callback: (status: number, events
 function watchByEventLoop(fd: number, events: number, waits: Waits, ready: () => void): StopWaiting {
   const calls = libc()!;
   const polled = pollable(calls, fd, events);
-  const context = new AsyncResource(RESOURCE);
-  const resume = (): void => context.runInAsyncScope(ready);
+  const resume = inContext(ready);
   let isWatched = true;
   let isScheduled = false;
   const poll = (loadKoffi() as unknown as { node: { poll: Poll } }).node.poll;

@@ -5,9 +5,8 @@
  * that no number is used after the kernel may have given it to someone else's file. Who lays out a ring by `isConnected`
  * listens to `onClose` as long as it has it, and so long the socket is neither connected nor disconnected.
  */
-import { AsyncResource } from 'node:async_hooks';
 import { AF_UNIX, MSG_DONTWAIT, MSG_NOSIGNAL, SO_ERROR, SOL_SOCKET, SOL_UDP, UDP_SEGMENT } from './abi.ts';
-import { RESOURCE } from './call-out.ts';
+import { inContext } from './call-out.ts';
 import { type Clock, eventLoopClockOf, Waits } from './clock.ts';
 import type { Destination } from './datagram.ts';
 import type { Descriptor } from './descriptor.ts';
@@ -194,12 +193,11 @@ export class NativeTransport extends TransportState implements Transport {
       return;
     }
     // Node.js 24 and later, Bun and Deno answer outside of the caller's async context.
-    const context = new AsyncResource(RESOURCE);
-    const land = (answer: number): void => {
+    const land = inContext((answer: number): void => {
       this.#callsInFlight--;
       if (this.isClosed && this.#callsInFlight === 0) this.#descriptor.close();
-      context.runInAsyncScope(done, undefined, answer);
-    };
+      done(answer);
+    });
     this.#callsInFlight++;
     try {
       this.libc.sendmmsgAsync(this.#fd, ring.arena, ring.headAt, vlen, flags | MSG_DONTWAIT | MSG_NOSIGNAL, land);
