@@ -116,11 +116,9 @@ export class FlushLoop {
   #isSecondTry = false;
   /** Such errors, which are late ones if it passes. */
   #suspected: number[] = [];
-  /** Whether a firewall has refused it … */
+  /** Whether a firewall has refused it. */
   #wasRefused = false;
-  /** … or is presumed to have: where a call stops short, the kernel does not say why. The next answer tells. */
-  #isPresumed = false;
-  /** The datagram that the last call stopped short of, by its sequence. */
+  /** The datagram that the last call stopped short of, by its sequence: the kernel does not say why, but the next answer does. */
   #stoppedAt = -1;
   #backoffMs = 0;
   #isStarved = false;
@@ -182,11 +180,8 @@ export class FlushLoop {
     this.#watchHead();
     // 0 for a vlen above 0 is not in the page; waiting is the answer that can do no harm.
     const errno = answer === 0 ? EAGAIN : -answer;
-    const disposition = dispositionOf(errno, this.#ring.isHeadSegmented(), this.#wire.isUnix);
-    // It was something else that the last call stopped for.
-    if (this.#isPresumed && disposition !== 'rejectSecondTime') this.#wasRefused = false;
-    this.#isPresumed = false;
-    const verdict = this.#judge(errno, disposition);
+    const verdict = this.#judge(errno, dispositionOf(errno, this.#ring.isHeadSegmented(), this.#wire.isUnix));
+    this.#stoppedAt = -1;
     // While it waits, other answers may come in: what it is told then may be another datagram's again.
     if (verdict !== 'again') this.#isSecondTry = false;
     return verdict;
@@ -251,7 +246,9 @@ export class FlushLoop {
         // Of segments that are too long, or of an earlier datagram that was.
         return errno === EMSGSIZE && !this.#isSecondTry ? this.#tryOnceMore(errno) : this.#sendPlainly(errno);
       case 'rejectSecondTime':
-        if (this.#wasRefused) return this.#rejectHead(systemError(errno, 'sendmmsg', this.#headDestination()));
+        if (this.#wasRefused || ring.headSequence() === this.#stoppedAt) {
+          return this.#rejectHead(systemError(errno, 'sendmmsg', this.#headDestination()));
+        }
         this.#wasRefused = true;
         return 'again';
       case 'rejectDatagram':
@@ -372,7 +369,7 @@ export class FlushLoop {
     this.#troubled = sequence;
     this.#isSecondTry = false;
     this.#suspected = [];
-    this.#wasRefused = this.#isPresumed = sequence === this.#stoppedAt;
+    this.#wasRefused = false;
     // A newer one in the place of another (conflateBy) goes on waiting, or those behind it would wait for ever.
     if (this.#ring.moves === this.#troubledAt) return;
     this.#troubledAt = this.#ring.moves;
