@@ -6,9 +6,10 @@
  *         0 ─┴─ empty: wait for the head's worth      elapsed time, and the depth may grow with the datagrams.
  *
  * Invariants: in any time t no more goes than `burst + rate × t`. But timers fire once a millisecond, and late while the
- * event loop is busy: what fell due for datagrams that waited is not lost, up to what 20 ms are worth, even if `burst` is
- * less; so over a second the rate is kept within 2 %, and never exceeded by more. What is granted is paid at once, and paid
- * back if the kernel does not take it: lanes share one bucket.
+ * event loop is busy: what flows in after the head was due is not lost, up to what 20 ms are worth, even if `burst` is less;
+ * so over a second the rate is kept within 2 %, and never exceeded by more. While the head waits for one rate, the bucket of
+ * the other gets no fuller than `burst`. What is granted is paid at once, and paid back if the kernel does not take it:
+ * lanes share one bucket.
  */
 import type { Clock } from './clock.ts';
 
@@ -68,8 +69,8 @@ export class Pace {
   readonly #datagrams: Bucket;
   readonly #bytes: Bucket;
   #at: number;
-  /** Whether datagrams wait: then what falls due is kept for them. */
-  #isBehind = false;
+  /** Milliseconds from the last look until the first who waits may go: what flows in later is kept for them. */
+  #due = Infinity;
   #isLifted = false;
   /** Who waits, in the order in which they are served. */
   readonly #line: Messages[] = [];
@@ -91,7 +92,10 @@ export class Pace {
     const count = isTurn ? this.#pay(messages, span) : 0;
     if (count > 0) this.leave(messages);
     else if (!this.#line.includes(messages)) this.#line.push(messages);
-    this.#isBehind = count < Math.max(span, messages.slots) || this.#line.length > 0;
+    const [first] = this.#line;
+    if (first !== undefined) this.#due = this.#msUntil(first, 0);
+    else if (count < span) this.#due = this.#msUntil(messages, count);
+    else this.#due = count < messages.slots ? 0 : Infinity;
     return count;
   }
 
@@ -105,12 +109,7 @@ export class Pace {
 
   /** Milliseconds until the head may go, at least 1: no timer is finer. */
   msUntilNext(messages: Messages): number {
-    const ms = Math.max(
-      this.#datagrams.msUntil(messages.segmentsAt(0)),
-      this.#bytes.msUntil(messages.lengthAt(0)),
-      MESSAGE_MS,
-    );
-    return Math.min(Math.ceil(ms - EPSILON), MAX_WAIT_MS);
+    return Math.min(Math.ceil(Math.max(this.#msUntil(messages, 0), MESSAGE_MS) - EPSILON), MAX_WAIT_MS);
   }
 
   /** Someone who waited has nothing to send any more. */
@@ -129,8 +128,14 @@ export class Pace {
     const elapsed = Math.max(0, now - this.#at);
     this.#at = now;
     this.#bytes.unit = Math.max(this.#bytes.unit, largest);
-    this.#datagrams.refill(elapsed, this.#isBehind);
-    this.#bytes.refill(elapsed, this.#isBehind);
+    const onTime = Math.min(elapsed, this.#due);
+    this.#datagrams.refill(onTime, elapsed - onTime);
+    this.#bytes.refill(onTime, elapsed - onTime);
+  }
+
+  #msUntil(messages: Messages, index: number): number {
+    const datagrams = this.#datagrams.msUntil(messages.segmentsAt(index));
+    return Math.max(datagrams, this.#bytes.msUntil(messages.lengthAt(index)), 0);
   }
 
   #pay(messages: Messages, span: number): number {
@@ -174,10 +179,12 @@ class Bucket {
     if (this.#perMs !== Infinity) this.#taken += amount;
   }
 
-  refill(ms: number, isBehind: boolean): void {
+  /** What flows in until the head was due, and what flows in later, in milliseconds. */
+  refill(onTime: number, late: number): void {
     if (this.#perMs === Infinity) return;
-    const spare = isBehind ? Math.max(0, this.unit + this.worthOf(LATE_MS) - this.#depth) : 0;
-    this.#taken = Math.max(this.#taken - ms * this.#perMs, -spare);
+    if (onTime > 0) this.#taken = Math.max(this.#taken - onTime * this.#perMs, 0);
+    const spare = Math.max(0, this.unit + this.worthOf(LATE_MS) - this.#depth);
+    if (late > 0) this.#taken = Math.max(this.#taken - late * this.#perMs, -spare);
   }
 
   msUntil(amount: number): number {
