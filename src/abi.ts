@@ -4,6 +4,10 @@
  * Every 64-bit little-endian Linux (glibc and musl) shares this layout; `test/abi.test.ts` checks it against koffi's
  * `sizeof`/`offsetof` of the declared structs. See sendmmsg(2), sendmsg(2), ip(7), ipv6(7), unix(7), cmsg(3).
  */
+import { endianness } from 'node:os';
+
+/** Where it is not, no kernel reads what is laid out: node:dgram does the sending. */
+export const IS_LITTLE_ENDIAN: boolean = endianness() === 'LE';
 
 // struct mmsghdr { struct msghdr msg_hdr; unsigned msg_len; }
 export const MMSGHDR_SIZE = 64;
@@ -119,11 +123,19 @@ export const EPOLL_CTL_ADD = 1;
 export const EPOLLIN = 0x1;
 export const EPOLLOUT = 0x4;
 
-/** `syscall(2)` numbers of sendmmsg, by `process.arch`: musl's own `sendmmsg()` is a loop over sendmsg(2). */
+/** `syscall(2)` numbers of sendmmsg, by `process.arch`. */
 export const SYS_SENDMMSG: Readonly<Record<string, number>> = {
   x64: 307,
   arm64: 269,
   riscv64: 269,
   loong64: 269,
   ppc64: 349,
+};
+/** The same of recvmmsg. */
+export const SYS_RECVMMSG: Readonly<Record<string, number>> = {
+  x64: 299,
+  arm64: 243,
+  riscv64: 243,
+  loong64: 243,
+  ppc64: 343,
 };

@@ -1,7 +1,7 @@
 /**
  * The options of a batch, checked once when an operator or a sender is made: bad ones throw at once.
  */
-import type { NextObserver, SchedulerLike } from 'rxjs';
+import type { SchedulerLike } from './clock.ts';
 import type { DatagramLike } from './datagram.ts';
 import { argumentTypeError, argumentValueError, outOfRangeError } from './errors.ts';
 import { checkOptionNames } from './option-names.ts';
@@ -76,7 +76,7 @@ export interface BatchOptions {
    * While the queue is drained it is still told; before `complete` or `error` a last `true` is taken back. After an unsubscribe it
    * is told nothing more, `false` neither.
    */
-  readonly pressure?: NextObserver<boolean> | undefined;
+  readonly pressure?: PressureObserver | undefined;
   /** MSG_DONTROUTE: send only to hosts on a directly connected network; default false. Not through node:dgram. */
   readonly dontRoute?: boolean | undefined;
   /** MSG_CONFIRM: tell the link layer that the peer answers, so that it is not probed by ARP; default false. Not through node:dgram. */
@@ -120,6 +120,21 @@ export interface PackOptions {
   readonly oversize?: 'alone' | 'reject' | undefined;
 }
 
+/**
+ * Who is told how full the queue is: any observer of booleans, an RxJS `Subject` too.
+ *
+ * @example
+ * ```ts
+ * import type { PressureObserver } from 'rx-sendmmsg';
+ * const pressure: PressureObserver = { next: (isFull) => (isFull ? process.stdin.pause() : process.stdin.resume()) };
+ * ```
+ * @see {@link https://rxjs.dev/guide/observer | RxJS, Observer}
+ */
+export interface PressureObserver {
+  /** Called with `true` when the queue has become full, with `false` when it is half empty again. */
+  next(isFull: boolean): void;
+}
+
 /** The options, checked and filled in. */
 export interface ResolvedBatchOptions {
   readonly batchSize: number;
@@ -136,7 +151,7 @@ export interface ResolvedBatchOptions {
   readonly conflateBy: ((datagram: DatagramLike) => unknown) | undefined;
   readonly pack: ResolvedPackOptions | undefined;
   readonly pace: PaceOptions | undefined;
-  readonly pressure: NextObserver<boolean> | undefined;
+  readonly pressure: PressureObserver | undefined;
   readonly dontRoute: boolean;
   readonly confirm: boolean;
   readonly warn: boolean;

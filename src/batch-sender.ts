@@ -2,8 +2,9 @@
  * The sender: what goes into the queue, and what to do when it is full. When it is flushed, and how it ends, is
  * `lane-driver.ts`; the operators and streams are thin over this.
  *
- * Invariants: new datagrams only ever queue behind the tail. User code runs at two call-outs, `reader.read` and the
- * observer, and state is looked at anew after each.
+ * Invariants: new datagrams only ever queue behind the tail. User code runs where a datagram is read (getters, iterators,
+ * `conflateBy`, the peers of a broadcast), and where something is told (the observer, `pressure`, subscribers of the diagnostics);
+ * state is looked at anew after each.
  */
 import { type BatchOptions, type ResolvedBatchOptions, resolveBatchOptions } from './batch-options.ts';
 import type { BatchReport, DatagramLike, Destination, Endpoint, Payload } from './datagram.ts';
@@ -141,9 +142,10 @@ export class BatchSender<D extends DatagramLike = DatagramLike> {
   }
 
   /**
-   * Sends what is queued, now, as far as the kernel takes it without waiting.
+   * Sends what is queued, now, as far as the kernel takes it without waiting. With `offload` and through node:dgram that is only
+   * begun: what is on its way is `requeued` here, and its end is told to the observer.
    *
-   * @returns what this flush did; the observer gets the same report
+   * @returns what this flush did; the observer gets the same report, if it did anything
    */
   flush(): BatchReport {
     const collected: BatchReport[] = [];

@@ -1,7 +1,6 @@
 /**
  * Injectable time: the only place that knows timers. The sender arms one timer at a time.
  */
-import type { SchedulerLike } from 'rxjs';
 
 /** Disarms a timer; does nothing once it has fired. */
 export type Disarm = () => void;
@@ -66,6 +65,29 @@ export function eventLoopClockOf(waits: Waits): Clock {
       };
     },
   };
+}
+
+/**
+ * A source of time, shaped as an RxJS scheduler, so that any of those will do; rxjs itself is not needed for it.
+ *
+ * @example
+ * ```ts
+ * import type { SchedulerLike } from 'rx-sendmmsg/streams';
+ * const everySecondLasts: SchedulerLike = {
+ *   now: () => performance.now() * 1000,
+ *   schedule(work, delayMs = 0) {
+ *     const timer = setTimeout(work, delayMs / 1000);
+ *     return { unsubscribe: () => clearTimeout(timer) };
+ *   },
+ * };
+ * ```
+ * @see {@link https://rxjs.dev/api/index/interface/SchedulerLike | RxJS, SchedulerLike}
+ */
+export interface SchedulerLike {
+  /** Milliseconds from a fixed point; must never run backwards. */
+  now(): number;
+  /** Runs `work` once, after `delayMs` milliseconds (default 0), unless unsubscribed before. */
+  schedule(work: () => void, delayMs?: number): { unsubscribe(): void };
 }
 
 /** The time of an RxJS scheduler, virtual time included. */

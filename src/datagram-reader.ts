@@ -1,8 +1,10 @@
 /**
- * Reads what the user emitted, once: every getter and iterator runs here, before the first byte is written, and what
- * comes out is a snapshot that no user code can change until the ring has copied it.
+ * Reads what the user emitted: what is sent is read here once, before the first byte is written, and what comes out is a
+ * snapshot that no user code can change until the ring has copied it. Nothing that is read elsewhere is sent: `conflateBy` sees the
+ * datagram before this does, and an error about a missing destination looks for what was meant.
  *
- * One instance a ring, its fields overwritten by each `read`, so that the hot path allocates nothing.
+ * One instance a sender, its fields overwritten by each `read`: for bytes and strings the hot path allocates nothing here, for
+ * a gathered list its snapshot.
  */
 import { types } from 'node:util';
 import { AF_UNIX } from './abi.ts';

@@ -1,6 +1,8 @@
 /**
  * The socket's life: open, connect, address, lend, close; and the bare system call for those who want no stream.
  */
+// Its declarations name node:dgram and Symbol.dispose; TypeScript 6 includes no types that nothing asks for.
+/// <reference types="node" preserve="true" />
 import { createSocket, type Socket } from 'node:dgram';
 import { unlinkSync } from 'node:fs';
 import type { AddressInfo } from 'node:net';
@@ -23,6 +25,7 @@ import {
   SOCK_NONBLOCK,
   SOL_SOCKET,
 } from './abi.ts';
+import { type Backend, chooseBackend } from './backend.ts';
 import { ConfigurableSocket } from './configurable-socket.ts';
 import type { Datagram, DatagramLike } from './datagram.ts';
 import { adopt } from './descriptor.ts';
@@ -36,7 +39,7 @@ import {
   systemError,
   unavailableError,
 } from './errors.ts';
-import { type Libc, libc } from './libc.ts';
+import type { SendingLibc } from './libc.ts';
 import { flagBits, SendmmsgCall } from './sendmmsg-call.ts';
 import { decodeSockaddr, sockaddrBytes } from './sockaddr.ts';
 import { NativeControls } from './socket-controls.ts';
@@ -71,10 +74,12 @@ import { NativeTransport } from './transport.ts';
 export class DatagramSocket<D extends DatagramLike = DatagramLike> extends ConfigurableSocket {
   /** The path that bind(2) made, to be removed on close. */
   readonly #boundPath: string | undefined;
+  readonly #fallbackReason: string | undefined;
   readonly #call = new SendmmsgCall();
 
-  private constructor(transport: NativeTransport | DgramTransport, boundPath?: string) {
+  private constructor(transport: NativeTransport | DgramTransport, fallbackReason?: string, boundPath?: string) {
     super(transport);
+    this.#fallbackReason = fallbackReason;
     this.#boundPath = boundPath;
   }
 
@@ -82,15 +87,19 @@ export class DatagramSocket<D extends DatagramLike = DatagramLike> extends Confi
    * Opens a socket, binds and connects it, all before it returns.
    *
    * @throws SendmmsgError for bad options (`ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_SOCKET_BAD_TYPE`,
-   * `ERR_SOCKET_BAD_PORT`, `ERR_INVALID_IP_ADDRESS`, …), or with the errno of the call that failed (`EADDRINUSE`, …)
+   * `ERR_SOCKET_BAD_PORT`, `ERR_INVALID_IP_ADDRESS`, …) or a bad `RX_SENDMMSG_BACKEND` in the environment
+   * (`ERR_INVALID_ARG_VALUE`), with the errno of the call that failed (`EADDRINUSE`, …), or with
+   * `ERR_FEATURE_UNAVAILABLE_ON_PLATFORM` for what node:dgram cannot do where that does the sending
    */
   static open(options?: SocketOptions & { readonly connect?: undefined }): DatagramSocket<Datagram>;
   /** Opens a socket that has a peer, or, as far as the type of its options tells, may have one. */
   static open(options?: SocketOptions): DatagramSocket;
   static open(options: SocketOptions = {}): DatagramSocket {
     const resolved = resolveSocketOptions(options);
-    const calls = libc();
-    return calls === undefined ? DatagramSocket.#openDgram(resolved) : DatagramSocket.#openNative(calls, resolved);
+    const { libc, fallbackReason } = chooseBackend();
+    if (libc !== undefined) return DatagramSocket.#openNative(libc, resolved, fallbackReason);
+    if (resolved.isNativeRequired) throw unavailableError('"options.native": \'required\'', fallbackReason);
+    return DatagramSocket.#openDgram(resolved, fallbackReason);
   }
 
   /**
@@ -98,15 +107,16 @@ export class DatagramSocket<D extends DatagramLike = DatagramLike> extends Confi
    *
    * @param fd - a datagram socket (SOCK_DGRAM) over IPv4, IPv6 or unix; its flags and options are left as they are
    * @throws SendmmsgError `ERR_OUT_OF_RANGE`, `ERR_INVALID_FD_TYPE` for anything but such a socket, `EBADF`,
-   * `ERR_FEATURE_UNAVAILABLE_ON_PLATFORM`
+   * `ERR_FEATURE_UNAVAILABLE_ON_PLATFORM` where node:dgram does the sending, `ERR_INVALID_ARG_VALUE` for a bad
+   * `RX_SENDMMSG_BACKEND` in the environment
    */
   static fromFd(fd: number): DatagramSocket {
     if (typeof fd !== 'number') throw argumentTypeError('"fd"', 'a number', fd);
     if (!Number.isInteger(fd) || fd < 0 || fd > 0x7fffffff) {
       throw new SendmmsgError(`"fd" must be a positive integer: ${fd}`, { code: 'ERR_OUT_OF_RANGE' });
     }
-    const calls = libc();
-    if (calls === undefined) throw unavailableError('DatagramSocket.fromFd');
+    const { libc: calls, fallbackReason } = chooseBackend();
+    if (calls === undefined) throw unavailableError('DatagramSocket.fromFd', fallbackReason);
     const duplicate = calls.fcntl(fd, F_DUPFD_CLOEXEC, 0);
     if (duplicate < 0) throw systemError(-duplicate, 'fcntl');
     const family = calls.getsockopt(duplicate, SOL_SOCKET, SO_DOMAIN);
@@ -115,13 +125,32 @@ export class DatagramSocket<D extends DatagramLike = DatagramLike> extends Confi
       calls.close(duplicate);
       throw new SendmmsgError(`Unsupported fd type: ${fd} is not a datagram socket`, { code: 'ERR_INVALID_FD_TYPE' });
     }
-    return new DatagramSocket(new NativeTransport(calls, adopt(calls, duplicate), family));
+    return new DatagramSocket(new NativeTransport(calls, adopt(calls, duplicate), family), fallbackReason);
   }
 
   /** @internal What the receiver works with; the descriptor is -1 once closed. */
   static nativeOf(socket: DatagramSocket): NativeTransport {
     if (!(socket.#transport instanceof NativeTransport)) throw unavailableError('recvmmsg');
     return socket.#transport;
+  }
+
+  /**
+   * What does the sending: sendmmsg(2), or where that is not to be had sendmsg(2), or node:dgram, one call a datagram.
+   *
+   * @example
+   * ```ts
+   * import { DatagramSocket } from 'rx-sendmmsg';
+   * using socket = DatagramSocket.open();
+   * if (socket.backend !== 'sendmmsg') console.warn(`slow: ${socket.fallbackReason}`);
+   * ```
+   */
+  get backend(): Backend {
+    return this.#transport.backend;
+  }
+
+  /** Why {@link backend} is not `'sendmmsg'`; `undefined` where it is. */
+  get fallbackReason(): string | undefined {
+    return this.#fallbackReason;
   }
 
   /** Whether `close` was called. */
@@ -212,15 +241,29 @@ export class DatagramSocket<D extends DatagramLike = DatagramLike> extends Confi
   /**
    * Lends the port to `node:dgram`, for receiving (replies, or a server that answers from the port it listens on).
    *
-   * An unbound socket is bound to any port first. The lent socket holds a duplicate; close both. It makes the socket non-blocking for
-   * all who share it, those that {@link fromFd} took it from included.
+   * An unbound socket is bound to any port first. What is lent is a duplicate with a life of its own: close both, in any order. Until
+   * it is closed it keeps the process alive, as any of `node:dgram` (`lent.unref()`). It is bound when this returns, and no
+   * `'listening'` follows: do not wait for one. (On Bun it is bound in a later turn: there do.) It makes the socket
+   * non-blocking for all who share it, those that {@link fromFd} took it from included.
+   *
+   * Through node:dgram, where `backend` says so, it is the socket itself that is lent, any number of times, and it is closed with the last
+   * who has it. Each has listeners of its own, and each hears every datagram, where of duplicates one or the other does.
    *
    * @throws SendmmsgError `ERR_SOCKET_DGRAM_NOT_RUNNING` once closed, `EAFNOSUPPORT` for a unix socket, which node:dgram
-   * does not know
+   * does not know, `ERR_FEATURE_UNAVAILABLE_ON_PLATFORM` on Deno, whose node:dgram takes no descriptor
+   * @example
+   * ```ts
+   * import { DatagramSocket } from 'rx-sendmmsg';
+   * const socket = DatagramSocket.open({ bind: { address: '127.0.0.1' } });
+   * const lent = socket.lend().on('message', (message, { port }) => console.log(port, String(message)));
+   * socket.close(); // `lent` still receives
+   * lent.close();
+   * ```
+   * @see {@link https://nodejs.org/api/dgram.html#socketbindoptions-callback | socket.bind({ fd })}
    */
   lend(): Socket {
     const transport = this.#openTransport();
-    if (transport instanceof DgramTransport) return transport.socket;
+    if (transport instanceof DgramTransport) return transport.lend();
     if (transport.family === AF_UNIX) {
       throw new SendmmsgError('node:dgram knows no unix sockets', { code: 'EAFNOSUPPORT', syscall: 'lend' });
     }
@@ -231,8 +274,20 @@ export class DatagramSocket<D extends DatagramLike = DatagramLike> extends Confi
       call('bind', any, transport.libc.bind(transport.fd, sockaddrBytes(any)));
     }
     // libuv sets O_NONBLOCK on what it gets; ours is non-blocking already, and a borrowed one is sent on with MSG_DONTWAIT.
-    const duplicate = call('fcntl', undefined, transport.libc.fcntl(transport.fd, F_DUPFD_CLOEXEC, 0));
-    return createSocket(type).bind({ fd: duplicate, exclusive: true });
+    // Not 0, where stdin was closed: node:dgram takes that for no descriptor.
+    const duplicate = call('fcntl', undefined, transport.libc.fcntl(transport.fd, F_DUPFD_CLOEXEC, 1));
+    const lent = createSocket(type);
+    try {
+      return lent.bind({ fd: duplicate, exclusive: true });
+    } catch (error) {
+      transport.libc.close(duplicate);
+      lent.close();
+      const remedy = 'receive on a socket of node:dgram on a port of its own';
+      throw unavailableError(
+        'socket.lend',
+        `node:dgram takes no descriptor here (${(error as Error).message}); ${remedy}`,
+      );
+    }
   }
 
   /** Closes the socket; a sender that still has datagrams queued fails with `EBADF`. Does nothing the second time. */
@@ -250,7 +305,11 @@ export class DatagramSocket<D extends DatagramLike = DatagramLike> extends Confi
     this.close();
   }
 
-  static #openNative(calls: Libc, options: ResolvedSocketOptions): DatagramSocket {
+  static #openNative(
+    calls: SendingLibc,
+    options: ResolvedSocketOptions,
+    fallbackReason: string | undefined,
+  ): DatagramSocket {
     const { family, bind, connect, bindToDevice, sendBufferSize, recvBufferSize } = options;
     const type = SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC;
     const descriptor = adopt(calls, call('socket', undefined, calls.socket(family, type, 0)));
@@ -270,7 +329,7 @@ export class DatagramSocket<D extends DatagramLike = DatagramLike> extends Confi
       boundPath = bind?.path;
       const transport = new NativeTransport(calls, descriptor, family);
       if (connect !== undefined) transport.setPeer(connect);
-      return new DatagramSocket(transport, boundPath);
+      return new DatagramSocket(transport, fallbackReason, boundPath);
     } catch (error) {
       descriptor.close();
       removePath(boundPath);
@@ -278,12 +337,12 @@ export class DatagramSocket<D extends DatagramLike = DatagramLike> extends Confi
     }
   }
 
-  static #openDgram(options: ResolvedSocketOptions): DatagramSocket {
+  static #openDgram(options: ResolvedSocketOptions, fallbackReason: string | undefined): DatagramSocket {
     const { type } = options;
-    if (type === 'unix') throw unavailableError('A unix datagram socket');
+    if (type === 'unix') throw unavailableError('A unix datagram socket', fallbackReason);
     try {
       const connect = options.connect as { address: string; port: number } | undefined;
-      return new DatagramSocket(new DgramTransport({ ...options, type, connect }));
+      return new DatagramSocket(new DgramTransport({ ...options, type, connect }), fallbackReason);
     } catch (cause) {
       throw cause instanceof SendmmsgError ? cause : dgramError(cause);
     }

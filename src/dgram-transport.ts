@@ -11,6 +11,7 @@ import { EBADF, EIO, errnoOf } from './errno.ts';
 import { dgramError, unavailableError } from './errors.ts';
 import { type Arena, allocateDetached } from './libc.ts';
 import type { MmsgRing } from './mmsg-ring.ts';
+import { SharedSocket } from './shared-socket.ts';
 import { decodeSockaddr } from './sockaddr.ts';
 import type { SocketControls } from './socket-controls.ts';
 import type { SocketName } from './socket-options.ts';
@@ -42,6 +43,7 @@ export class DgramTransport extends TransportState implements Transport {
   readonly cutsDatagrams = false;
   readonly sendmmsg = null;
   readonly socket: Socket;
+  readonly #shared: SharedSocket;
   #answers = 0;
   /** What reading has told of a datagram that was sent before: as in the kernel the next call answers with it. */
   #pendingError = 0;
@@ -50,6 +52,12 @@ export class DgramTransport extends TransportState implements Transport {
   constructor(options: DgramTransportOptions) {
     const { type, reuseAddr, reusePort, ipv6Only, sendBufferSize, recvBufferSize } = options;
     super(options.connect === undefined ? null : destinationOf(options.connect));
+    if (process.versions['bun'] !== undefined) {
+      throw unavailableError(
+        'Sending',
+        'node:dgram of Bun binds a socket in a later turn only, and native calls are not to be had',
+      );
+    }
     if (options.bindToDevice !== undefined) throw unavailableError('bindToDevice');
     if (reusePort && !knowsReusePort()) throw unavailableError('reusePort', 'node:dgram has it from Node.js 22.12 on');
     this.family = type === 'udp4' ? AF_INET : AF_INET6;
@@ -67,6 +75,7 @@ export class DgramTransport extends TransportState implements Transport {
       if (error.syscall === 'recvmsg') this.#pendingError = errnoOf(error.code ?? '');
     });
     this.socket.unref();
+    this.#shared = new SharedSocket(this.socket, type);
     this.socket.bind({ port: options.bind?.port ?? 0, address: options.bind?.address, exclusive: true });
     try {
       if (failures[0] !== undefined) throw failures[0]; // a bind that failed may still have an address, 0.0.0.0:0
@@ -147,8 +156,13 @@ export class DgramTransport extends TransportState implements Transport {
     }
   }
 
+  /** A socket on the same port that is closed apart. */
+  lend(): Socket {
+    return this.#shared.lend();
+  }
+
   protected override release(): void {
-    this.socket.close();
+    this.#shared.close();
   }
 
   #connect({ address, port }: { address: string; port: number }): void {

@@ -2,12 +2,13 @@
  * What a sender has done since it was made: counters, their public snapshot, and the diagnostics channels.
  */
 import { channel } from 'node:diagnostics_channel';
+import type { Backend } from './backend.ts';
 import type { ResolvedBatchOptions } from './batch-options.ts';
 import type { BatchReport, RejectedDatagram } from './datagram.ts';
 import type { FlushLoop } from './flush.ts';
 import type { GsoLatch } from './gso.ts';
 import type { Lanes } from './lanes.ts';
-import type { Backend, Transport } from './transport.ts';
+import type { Transport } from './transport.ts';
 import { warnOfOverflow, warnOfRejection } from './warnings.ts';
 
 /** Why a datagram that was accepted was neither sent nor rejected. */
@@ -56,7 +57,7 @@ export interface SenderStats {
   readonly queuedBytes: number;
   /** Payload bytes taken by the kernel. */
   readonly bytes: number;
-  /** sendmmsg(2) calls made. */
+  /** sendmmsg(2) calls made; where `backend` is another, sendmsg(2) calls, or datagrams handed to node:dgram. */
   readonly syscalls: number;
   /**
    * How full the batches were: calls that took at least one datagram, by how many they took. 12 buckets, each call in one:

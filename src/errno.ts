@@ -80,6 +80,8 @@ const REFUSES_SEGMENTATION: ReadonlySet<number> = new Set([5, 22, 90]);
 
 export const EBADF = 9;
 export const EAGAIN = 11;
+export const ENOMEM = 12;
+export const EFAULT = 14;
 export const ENODEV = 19;
 export const EINVAL = 22;
 export const EPIPE = 32;

@@ -10,13 +10,6 @@ const { isProxy } = types;
 /** Longer than any path of a socket, and any address with its zone. */
 const LONGEST_QUOTE = 128;
 
-/** Where a datagram was going, for error messages. */
-export interface ErrorTarget {
-  readonly address?: string | undefined;
-  readonly port?: number | undefined;
-  readonly path?: string | undefined;
-}
-
 /**
  * Every error this package throws, rejects with or reports.
  *
@@ -50,7 +43,15 @@ export class SendmmsgError extends Error {
 
   constructor(
     message: string,
-    properties: { code: string; errno?: number; syscall?: string; cause?: unknown } & ErrorTarget,
+    properties: {
+      code: string;
+      errno?: number;
+      syscall?: string;
+      address?: string | undefined;
+      port?: number | undefined;
+      path?: string | undefined;
+      cause?: unknown;
+    },
   ) {
     super(message, properties.cause === undefined ? undefined : { cause: properties.cause });
     this.code = properties.code;
@@ -61,6 +62,9 @@ export class SendmmsgError extends Error {
   }
 }
 Object.defineProperty(SendmmsgError.prototype, 'name', { value: 'SendmmsgError', configurable: true, writable: true });
+
+/** Where a datagram was going, for error messages. */
+export type ErrorTarget = Pick<ConstructorParameters<typeof SendmmsgError>[1], 'address' | 'port' | 'path'>;
 
 /** A failed system call: `sendmmsg EMSGSIZE 127.0.0.1:9`, as Node words it, and behind a colon what to do. */
 export function systemError(errno: number, syscall: string, target: ErrorTarget = {}, remedy = ''): SendmmsgError {
@@ -108,7 +112,7 @@ export function badBufferSizeError(name: string, value: unknown): SendmmsgError 
 }
 
 /** What cannot be had through node:dgram: `ERR_FEATURE_UNAVAILABLE_ON_PLATFORM`. */
-export function unavailableError(what: string, why = 'there is no sendmmsg(2) on this platform'): SendmmsgError {
+export function unavailableError(what: string, why = 'node:dgram does the sending, see fallbackReason'): SendmmsgError {
   return new SendmmsgError(`${what} is not available here: ${why}`, { code: 'ERR_FEATURE_UNAVAILABLE_ON_PLATFORM' });
 }
 

@@ -7,6 +7,7 @@
  * value is the number taken, and an errno speaks of the head of that call only (an error behind the first datagram is
  * discarded by the kernel). So `settle` releases exactly what was taken, and a refusal is always the head's.
  */
+import { MAX_VLEN } from './abi.ts';
 import type { Destination, RejectedDatagram } from './datagram.ts';
 import { type Disposition, dispositionOf, EAGAIN, EMSGSIZE } from './errno.ts';
 import { type SendmmsgError, systemError } from './errors.ts';
@@ -27,6 +28,8 @@ export interface Wire {
   takeError(): number;
   /** Connects again, where a peer that went away leaves the socket unconnected: 0 or `-errno`. */
   reconnect(): number;
+  /** Whether each message is a call of its own, sendmsg(2), up to the first that fails. */
+  readonly isOneByOne?: boolean;
   /** Whether EPIPE speaks of the socket itself. */
   isShutDown(): boolean;
   /** Milliseconds of a monotonic clock; asked only when GSO was refused. */
@@ -174,7 +177,7 @@ export class FlushLoop {
 
   /** Books the answer to a call for `vlen` slots: the number taken, or `-errno`. */
   settle(vlen: number, answer: number): Verdict {
-    this.syscalls++;
+    this.syscalls += this.#callsFor(vlen, answer);
     this.#pace?.repay(this.#ring, Math.max(answer, 0), vlen);
     if (answer > 0) return this.#settleTaken(vlen, answer);
     this.#watchHead();
@@ -210,6 +213,21 @@ export class FlushLoop {
   /** Milliseconds to wait for the verdict `paced`. */
   get paceMs(): number {
     return this.#pace?.msUntilNext(this.#ring) ?? 0;
+  }
+
+  #callsFor(vlen: number, answer: number): number {
+    if (this.#wire.isOneByOne !== true || answer < 0) return 1;
+    return answer < Math.min(vlen, MAX_VLEN) ? answer + 1 : answer; // the one that failed
+  }
+
+  /** Notes how full the calls were that took the first so many messages, which are still queued. */
+  #countBatches(messages: number, datagrams: number): void {
+    if (this.#wire.isOneByOne !== true) return this.#countBatch(datagrams);
+    for (let index = 0; index < messages; index++) this.#countBatch(this.#ring.segmentsAt(index));
+  }
+
+  #countBatch(datagrams: number): void {
+    this.batchSizes[Math.min(32 - Math.clz32(datagrams - 1), BATCH_SIZE_BUCKETS - 1)]!++;
   }
 
   /** In a later turn other answers may have come in, too. */
@@ -325,15 +343,15 @@ export class FlushLoop {
       this.gsoMessages += taken - plain;
       this.gsoSegments += datagrams - plain;
     }
+    this.#countBatches(taken, datagrams);
     this.bytes += ring.release(datagrams);
     this.sent += datagrams;
-    this.batchSizes[Math.min(32 - Math.clz32(datagrams - 1), BATCH_SIZE_BUCKETS - 1)]!++;
     this.#isStarved = false;
     if (this.#singles === SINGLES_BEFORE_PROBE) {
       this.takeLateError();
       this.#singles = 0;
     } else if (taken < vlen) {
-      this.shortCounts++;
+      if (this.#wire.isOneByOne !== true) this.shortCounts++; // a call for one message takes it or fails
       this.#singles = taken === 1 ? this.#singles + 1 : 0;
     } else {
       this.#singles = 0;

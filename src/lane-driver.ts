@@ -415,10 +415,7 @@ export class LaneDriver {
   /** Lets go of every timer, poll and listener. */
   #release(): void {
     this.restTimer();
-    for (const lane of this.lanes.all) {
-      lane.rest();
-      lane.loop.detach();
-    }
+    for (const lane of this.lanes.all) lane.abandon();
     this.#disarmDrain?.();
     this.#disarmDrain = null;
     this.#leaveTransport();

@@ -67,6 +67,8 @@ export class Lane {
   #falseWakes = 0;
   #blockedMs = 1;
   #waitedMs = 0;
+  #isAbandoned = false;
+  readonly #isWanted = (): boolean => !this.#isAbandoned;
   /** When the wait for the kernel began; `null` where there is none. */
   #waitingSince: number | null = null;
 
@@ -129,6 +131,13 @@ export class Lane {
     if (this.hold !== IN_FLIGHT) this.hold = FREE;
   }
 
+  /** The end: waits for nothing, and of what is in flight nothing more is sent than cannot be called back. */
+  abandon(): void {
+    this.rest();
+    this.#isAbandoned = true;
+    this.loop.detach();
+  }
+
   /** The kernel took something: the next time that it is full, what was learnt by waiting is forgotten. */
   #hasMoved(): void {
     this.#falseWakes = 0;
@@ -141,12 +150,13 @@ export class Lane {
     if (vlen === 0) return this.settle('paced');
     this.hold = IN_FLIGHT;
     this.ring.inFlight = vlen;
-    this.#transport.sendmmsgLater(this.ring, vlen, this.#flags, (answer) => {
+    const land = (answer: number): void => {
       this.hold = FREE;
       this.ring.inFlight = 0;
       if (answer > 0) this.#hasMoved();
       this.#owner.onLanded(this, this.loop.settle(vlen, answer), answer > 0);
-    });
+    };
+    this.#transport.sendmmsgLater(this.ring, vlen, this.#flags, land, this.#isWanted);
   }
 
   #waitWritable(): void {

@@ -125,6 +125,7 @@ function newLane(options: ResolvedBatchOptions, usesGso: boolean, context: LaneC
   const ring = newRing(options, layout, (bytes) => transport.allocate(bytes));
   const wire = {
     sendmmsg: (messages: MmsgRing, vlen: number) => sendmmsg?.(messages, vlen, flags) ?? 0,
+    isOneByOne: transport.backend === 'sendmsg',
     isUnix: transport.family === AF_UNIX,
     peer: transport.peer,
     takeError: () => transport.takeError(),

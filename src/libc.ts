@@ -1,19 +1,27 @@
 /**
  * The system calls, each returning a count or `-errno`: one number, with errno read inside the call.
  *
- * One of the only two files that touch koffi. Pointers are made here and nowhere else: an {@link Arena} is one
+ * One of the only three files that know koffi. Pointers are made here and nowhere else: an {@link Arena} is one
  * ArrayBuffer whose backing store does not move, addressed by byte offset; a call takes the arena itself, so it is
  * referenced until the call has returned (on the thread pool, by the callback's closure).
  *
  * Loading is lazy and never throws on import: where koffi has no build, or on anything but 64-bit little-endian Linux,
- * {@link libc} is `undefined` and the socket falls back to node:dgram.
+ * {@link libc} is `undefined`, {@link findSender} says why, and the socket falls back to node:dgram.
  */
-import { createRequire } from 'node:module';
-import { endianness } from 'node:os';
-import { EPOLL_EVENT_SIZE, IFNAMSIZ, MAX_VLEN, MMSGHDR_SIZE, MSG_LEN, SYS_SENDMMSG } from './abi.ts';
-import { EBADF } from './errno.ts';
+import {
+  EPOLL_EVENT_SIZE,
+  IFNAMSIZ,
+  IS_LITTLE_ENDIAN,
+  MAX_VLEN,
+  MMSGHDR_SIZE,
+  MSG_LEN,
+  SYS_RECVMMSG,
+  SYS_SENDMMSG,
+} from './abi.ts';
+import { EBADF, EFAULT, EINVAL, ENOMEM, errnoName } from './errno.ts';
+import { SendmmsgError } from './errors.ts';
+import { type FoundKoffi, findKoffi } from './koffi.ts';
 
-type Koffi = typeof import('koffi');
 type Call = (...args: (number | bigint | string | Uint8Array | Int32Array | Uint32Array | null)[]) => number;
 type AsyncCall = (...args: [...(number | bigint)[], (error: unknown, result: number) => void]) => void;
 
@@ -45,16 +53,14 @@ export class Arena {
 /** Which call does the sending. */
 export type NativeBackend = 'sendmmsg' | 'sendmsg';
 
-/** The calls, bound once per process. All return ≥ 0, or `-errno`. */
+/** The calls, bound once per thread. All return ≥ 0, or `-errno`. */
 export interface Libc {
-  readonly backend: NativeBackend;
   allocate(bytes: number): Arena;
-  sendmmsg(fd: number, arena: Arena, at: number, vlen: number, flags: number): number;
-  /** The same on libuv's thread pool; `done` gets what {@link sendmmsg} would have returned. */
-  sendmmsgAsync(fd: number, arena: Arena, at: number, vlen: number, flags: number, done: (n: number) => void): void;
   /** Sends one datagram; only where nothing else of it matters. */
   sendto(fd: number, payload: Uint8Array, flags: number, sockaddr: Uint8Array): number;
   recvmmsg(fd: number, arena: Arena, at: number, vlen: number, flags: number): number;
+  /** Into the `msghdr` at byte `at`: the length of the datagram. */
+  recvmsg(fd: number, arena: Arena, at: number, flags: number): number;
   socket(domain: number, type: number, protocol: number): number;
   bind(fd: number, sockaddr: Uint8Array): number;
   connect(fd: number, sockaddr: Uint8Array): number;
@@ -78,40 +84,123 @@ export interface Libc {
   close(fd: number): number;
 }
 
-/** koffi itself, for `readiness.ts`; `undefined` where it has no build for this platform. */
-export function loadKoffi(): Koffi | undefined {
-  if (koffi === null) {
-    try {
-      koffi = createRequire(import.meta.url)('koffi') as Koffi;
-    } catch {
-      koffi = undefined;
-    }
-  }
-  return koffi;
+/** The same with a call that sends many. */
+export interface SendingLibc extends Libc {
+  readonly backend: NativeBackend;
+  sendmmsg(fd: number, arena: Arena, at: number, vlen: number, flags: number): number;
+  /**
+   * The same on libuv's thread pool; `done` gets what {@link sendmmsg} would have returned. Where that takes a call for each
+   * message, `isWanted` is asked before each but the first.
+   */
+  sendmmsgAsync(
+    fd: number,
+    arena: Arena,
+    at: number,
+    vlen: number,
+    flags: number,
+    done: (n: number) => void,
+    isWanted: () => boolean,
+  ): void;
 }
-let koffi: Koffi | undefined | null = null;
 
-/** The bound calls; `undefined` where there is no sendmmsg(2) or sendmsg(2) to be had. Loaded on first use. */
+/** Why something cannot be had, and what to do about it. */
+export interface Lack {
+  readonly reason: string;
+  readonly remedy: string;
+}
+
+/** The calls of a sender, and why they are not those that were wanted, or why there are none. */
+export interface FoundSender {
+  readonly libc?: SendingLibc;
+  readonly lack?: Lack;
+}
+
+/** The bound calls; `undefined` where there are none to be had. Loaded on first use. */
 export function libc(): Libc | undefined {
-  if (bound === null) bound = isSupportedPlatform() ? bind() : undefined;
-  return bound;
+  return bindings().bound?.calls;
 }
-let bound: Libc | undefined | null = null;
 
-function isSupportedPlatform(): boolean {
-  return process.platform === 'linux' && endianness() === 'LE' && process.arch in SYS_SENDMMSG;
+/** The calls that send: with sendmmsg(2), if that is wanted and not missing, else with sendmsg(2) in its place. */
+export function findSender(wanted: NativeBackend): FoundSender {
+  const { bound, lack } = bindings();
+  if (bound === undefined) return { lack: lack! };
+  if (wanted === 'sendmsg') return { libc: bound.sendmsg };
+  // Not before it is wanted: a filter may end the process that makes the call.
+  missing ??= whatIsMissing(bound.sendmmsg);
+  return missing === PRESENT ? { libc: bound.sendmmsg } : { libc: bound.sendmsg, lack: missing };
+}
+
+interface Bound {
+  readonly calls: Libc;
+  readonly sendmmsg: SendingLibc;
+  readonly sendmsg: SendingLibc;
+}
+interface Bindings {
+  readonly bound?: Bound;
+  readonly lack?: Lack;
+}
+
+const PRESENT: Lack = { reason: '', remedy: '' };
+let found: Bindings | undefined;
+let missing: Lack | undefined;
+
+function bindings(): Bindings {
+  found ??= find();
+  return found;
+}
+
+function find(): Bindings {
+  const { platform, arch } = process;
+  const nothing = 'Nothing is to be done about it here.';
+  if (platform !== 'linux') return { lack: { reason: `there is no sendmmsg(2) on ${platform}`, remedy: nothing } };
+  if (!IS_LITTLE_ENDIAN || !(arch in SYS_SENDMMSG)) {
+    const reason = `native calls are made on ${Object.keys(SYS_SENDMMSG).join(', ')}, little-endian, and not on ${arch}`;
+    return { lack: { reason: `${reason}, ${IS_LITTLE_ENDIAN ? 'little' : 'big'}-endian`, remedy: nothing } };
+  }
+  const { koffi, failure } = findKoffi();
+  if (koffi === undefined) {
+    return { lack: { reason: failure, remedy: 'A bundle leaves koffi out, and has it installed beside it.' } };
+  }
+  return { bound: bind(koffi) };
+}
+
+/**
+ * Asks for nothing, vlen 0, of no descriptor. The call itself answers that with EBADF, or, where it is emulated and looks at its
+ * arguments in another order, with 0, EFAULT or EINVAL (qemu-user, gVisor). What else comes is said by something in front of it: a
+ * seccomp filter, whose author chooses the errno. Docker has EPERM, newer runtimes ENOSYS for what they do not know, systemd
+ * any (`SystemCallErrorNumber=`). Of sendmsg(2), which is tried next, such filters know.
+ */
+function whatIsMissing({ allocate, sendmmsg }: SendingLibc): Lack {
+  const answer = sendmmsg(-1, allocate(MMSGHDR_SIZE), 0, 0, 0);
+  if (answer >= 0 || answer === -EBADF || answer === -EFAULT || answer === -EINVAL) return PRESENT;
+  const reason = `sendmmsg(2) is answered with ${errnoName(-answer)}`;
+  return {
+    reason,
+    remedy: 'Most likely it is a seccomp filter (of a container, or a service) that does not allow it: let it.',
+  };
 }
 
 /**
  * Memory for a ring where no system call will read it (the node:dgram fallback): pointers are plain offsets.
  */
 export function allocateDetached(bytes: number): Arena {
-  return new Arena(new ArrayBuffer(bytes), 0);
+  return new Arena(newMemory(bytes), 0);
 }
 
-function bind(): Libc | undefined {
-  const ffi = loadKoffi();
-  if (ffi === undefined) return undefined;
+function newMemory(bytes: number): ArrayBuffer {
+  try {
+    return new ArrayBuffer(bytes);
+  } catch (cause) {
+    const remedy = 'lower "highWaterMark", "highWaterMarkBytes" or "lanes"';
+    throw new SendmmsgError(`There is no memory for ${bytes} bytes of a queue: ${remedy}`, {
+      code: 'ENOMEM',
+      errno: ENOMEM,
+      cause,
+    });
+  }
+}
+
+function bind(ffi: NonNullable<FoundKoffi['koffi']>): Bound {
   const library = ffi.load(null); // the process's own symbols: its libc, whatever its path
   const declare = (prototype: string): Call & { async: AsyncCall } =>
     library.func(prototype) as Call & { async: AsyncCall };
@@ -123,14 +212,21 @@ function bind(): Libc | undefined {
       return result < 0 ? -errno() : result;
     };
 
-  const sendmmsg = isMusl(library)
-    ? bindSyscall(declare)
-    : declare('int sendmmsg(int fd, uint64_t msgvec, unsigned int vlen, int flags)');
+  // By number, past the C library: musl's sendmmsg() is a loop over sendmsg(2), and what wraps one library in another (gcompat)
+  // hides which it is. The variadic integers of syscall(2) travel in registers on every architecture of SYS_SENDMMSG.
+  const sendmmsg = declare(
+    'intptr_t syscall(intptr_t number, intptr_t fd, uint64_t msgvec, intptr_t vlen, intptr_t flags)',
+  );
+  const recvmmsg = declare(
+    'intptr_t syscall(intptr_t number, intptr_t fd, uint64_t msgvec, intptr_t vlen, intptr_t flags, intptr_t timeout)',
+  );
+  const sendNumber = SYS_SENDMMSG[process.arch]!;
+  const receiveNumber = SYS_RECVMMSG[process.arch]!;
   const sendmsg = declare('intptr_t sendmsg(int fd, uint64_t msg, int flags)');
   const sendto = checked(
     declare('intptr_t sendto(int fd, void *buffer, size_t length, int flags, void *addr, unsigned int len)'),
   );
-  const recvmmsg = declare('int recvmmsg(int fd, uint64_t msgvec, unsigned int vlen, int flags, void *timeout)');
+  const recvmsg = declare('intptr_t recvmsg(int fd, uint64_t msg, int flags)');
   const socket = checked(declare('int socket(int domain, int type, int protocol)'));
   const bindCall = checked(declare('int bind(int fd, void *addr, unsigned int len)'));
   const connect = checked(declare('int connect(int fd, void *addr, unsigned int len)'));
@@ -155,15 +251,19 @@ function bind(): Libc | undefined {
     return result < 0 ? result : bytes.subarray(0, Math.min(length[0]!, bytes.length));
   };
 
-  const calls: Omit<Libc, 'backend' | 'sendmmsg' | 'sendmmsgAsync'> = {
+  const calls: Libc = {
     allocate(bytes) {
-      const buffer = new ArrayBuffer(bytes);
+      const buffer = newMemory(bytes);
       return new Arena(buffer, Number(ffi.address(new Uint8Array(buffer))));
     },
     sendto: (fd, payload, flags, sockaddr) =>
       sendto(fd, payload, payload.byteLength, flags, sockaddr, sockaddr.byteLength),
     recvmmsg(fd, arena, at, vlen, flags) {
-      const n = recvmmsg(fd, Arena.addressOf(arena, at), vlen, flags, null);
+      const n = recvmmsg(receiveNumber, fd, Arena.addressOf(arena, at), vlen, flags, 0);
+      return n < 0 ? -errno() : n;
+    },
+    recvmsg(fd, arena, at, flags) {
+      const n = recvmsg(fd, Arena.addressOf(arena, at), flags);
       return n < 0 ? -errno() : n;
     },
     socket,
@@ -201,25 +301,6 @@ function bind(): Libc | undefined {
     close,
   };
 
-  // A seccomp filter answers with ENOSYS or EPERM before the kernel looks at the descriptor; the kernel itself with EBADF.
-  const isMissing = sendmmsg(-1, 0, 0, 0) < 0 && errno() !== EBADF;
-  if (!isMissing) {
-    return {
-      ...calls,
-      backend: 'sendmmsg',
-      sendmmsg(fd, arena, at, vlen, flags) {
-        const n = sendmmsg(fd, Arena.addressOf(arena, at), vlen, flags);
-        return n < 0 ? -errno() : n;
-      },
-      sendmmsgAsync(fd, arena, at, vlen, flags, done) {
-        sendmmsg.async(fd, Arena.addressOf(arena, at), vlen, flags, (_error, n) => {
-          // Naming the arena here keeps its memory alive until the call has returned.
-          done(n < 0 && arena !== undefined ? -errno() : n);
-        });
-      },
-    };
-  }
-
   /** sendmmsg(2) as its page tells it, over sendmsg(2): a count, or `-errno` only if the first was refused. */
   const sendEach = (fd: number, arena: Arena, at: number, vlen: number, flags: number): number => {
     const count = Math.min(vlen, MAX_VLEN);
@@ -231,30 +312,46 @@ function bind(): Libc | undefined {
     }
     return count;
   };
-  return {
-    ...calls,
-    backend: 'sendmsg',
-    sendmmsg: sendEach,
-    sendmmsgAsync: (fd, arena, at, vlen, flags, done) =>
-      void setImmediate(() => done(sendEach(fd, arena, at, vlen, flags))),
+  /** The same on the thread pool: one after another, since the next one must not overtake, and must not go where one has failed. */
+  const sendEachAsync: SendingLibc['sendmmsgAsync'] = (fd, arena, at, vlen, flags, done, isWanted) => {
+    const count = Math.min(vlen, MAX_VLEN);
+    let index = 0;
+    const start = (): void =>
+      sendmsg.async(fd, Arena.addressOf(arena, at + index * MMSGHDR_SIZE), flags, (_error, n) => {
+        if (n < 0) return done(index > 0 ? index : -errno());
+        // Writing there keeps the memory alive until the call has returned, too.
+        arena.u32[(at + index * MMSGHDR_SIZE + MSG_LEN) >>> 2] = n;
+        index++;
+        if (index === count || !isWanted()) return done(index);
+        try {
+          start();
+        } catch {
+          done(index); // no more calls at once (`max_async_calls`): the rest is asked for anew
+        }
+      });
+    start();
   };
-}
-
-function isMusl(library: { func(prototype: string): unknown }): boolean {
-  try {
-    library.func('const char *gnu_get_libc_version()');
-    return false;
-  } catch {
-    return true;
-  }
-}
-
-/** sendmmsg through syscall(2): its variadic integers travel in registers on every architecture of SYS_SENDMMSG. */
-function bindSyscall(declare: (prototype: string) => Call & { async: AsyncCall }): Call & { async: AsyncCall } {
-  const syscall = declare(
-    'intptr_t syscall(intptr_t number, intptr_t fd, uint64_t msgvec, intptr_t vlen, intptr_t flags)',
-  );
-  const number = SYS_SENDMMSG[process.arch]!;
-  const call: Call = (...args) => syscall(number, ...args);
-  return Object.assign(call, { async: (...args: Parameters<AsyncCall>) => syscall.async(number, ...args) });
+  return {
+    calls,
+    sendmmsg: {
+      ...calls,
+      backend: 'sendmmsg',
+      sendmmsg(fd, arena, at, vlen, flags) {
+        const n = sendmmsg(sendNumber, fd, Arena.addressOf(arena, at), vlen, flags);
+        return n < 0 ? -errno() : n;
+      },
+      sendmmsgAsync(fd, arena, at, vlen, flags, done) {
+        sendmmsg.async(sendNumber, fd, Arena.addressOf(arena, at), vlen, flags, (_error, n) => {
+          // Naming the arena here keeps its memory alive until the call has returned.
+          done(n < 0 && arena !== undefined ? -errno() : n);
+        });
+      },
+    },
+    sendmsg: {
+      ...calls,
+      backend: 'sendmsg',
+      sendmmsg: sendEach,
+      sendmmsgAsync: sendEachAsync,
+    },
+  };
 }

@@ -1,5 +1,6 @@
 /**
- * Receiving: recvmmsg(2) into an arena of its own, with UDP_GRO undone, for the command line and the benchmarks.
+ * Receiving: recvmmsg(2) into an arena of its own, with UDP_GRO undone, for the command line and the benchmarks. Where a seccomp
+ * filter forbids that, recvmsg(2), slot by slot.
  *
  *     arena | mmsghdr × slots | iovec × slots | control × slots | payload × slots ............ |
  *
@@ -26,7 +27,7 @@ import {
 } from './abi.ts';
 import { CONTROL_SIZE, groSegmentSize } from './cmsg.ts';
 import { DatagramSocket } from './datagram-socket.ts';
-import { EAGAIN } from './errno.ts';
+import { EAGAIN, EBADF } from './errno.ts';
 import { systemError } from './errors.ts';
 import type { Arena } from './libc.ts';
 import { type StopWaiting, watchReadable } from './readiness.ts';
@@ -47,16 +48,41 @@ export interface ReceiverOptions {
 /** Is given one datagram, bytes `start` to `end` of `bytes`, which are overwritten by the next call. */
 export type DatagramSink = (bytes: Buffer, start: number, end: number) => void;
 
+/** What the command line and the benchmarks receive with, whatever does the receiving. */
+export interface DatagramReceiver {
+  readonly backend: 'recvmmsg' | 'recvmsg' | 'node:dgram';
+  /** System calls that brought something; `null` where node:dgram makes them, which does not tell. */
+  readonly calls: number | null;
+  /** Datagrams that were larger than `maxSize`; they are handed over as far as they fit. */
+  readonly truncated: number;
+  /** Datagrams that the kernel had handed over, and for which there was no room here. */
+  readonly dropped: number;
+  /** SO_RCVBUF as the kernel has it (on Linux twice what was asked for, or what it allows). */
+  readonly recvBufferSize: number;
+  /** Calls `ready` each time there is something to receive, until stopped. Keeps the process alive. */
+  poll(ready: () => void): StopWaiting;
+  /**
+   * Hands over what there is, without waiting.
+   *
+   * @param most - datagrams, or what the kernel has merged of them
+   * @returns whether there may be more to receive
+   */
+  receive(sink: DatagramSink, most?: number): boolean;
+  /** Resolves when what the kernel holds by now is there to be received. */
+  caughtUp(): Promise<void>;
+}
+
 /** Errors that speak of something else than the receiving socket: late ICMP answers, an interrupted call. */
 const PASSING: ReadonlySet<string> = new Set(['EINTR', 'ECONNREFUSED', 'EHOSTUNREACH', 'ENETUNREACH', 'ENETDOWN']);
 
-export class MmsgReceiver {
-  /** Calls of recvmmsg(2) that brought something. */
+export class MmsgReceiver implements DatagramReceiver {
+  readonly backend: 'recvmmsg' | 'recvmsg';
   calls: number = 0;
   datagrams: number = 0;
   bytes: number = 0;
-  /** Datagrams that were larger than `maxSize`; they are handed over as far as they fit. */
   truncated: number = 0;
+  /** None: they stay with the kernel until they are received. */
+  readonly dropped: number = 0;
 
   readonly #transport: NativeTransport;
   readonly #arena: Arena;
@@ -79,6 +105,8 @@ export class MmsgReceiver {
     this.#arena = this.#transport.allocate(this.#payloads + batchSize * this.#slotSize);
     for (let slot = 0; slot < batchSize; slot++) this.#wire(slot, maxSize);
     const { libc, fd, family } = this.#transport;
+    // A seccomp filter answers before the kernel looks at the descriptor; the kernel itself with EBADF.
+    this.backend = libc.recvmmsg(-1, this.#arena, 0, 0, MSG_DONTWAIT) === -EBADF ? 'recvmmsg' : 'recvmsg';
     // Both are asked for, not insisted on: an older kernel knows no GRO, and a container forbids SO_RCVBUFFORCE.
     if (gro && family !== AF_UNIX) libc.setsockopt(fd, SOL_UDP, UDP_GRO, 1);
     if (recvBufferSize !== undefined && libc.setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, recvBufferSize) < 0) {
@@ -86,18 +114,19 @@ export class MmsgReceiver {
     }
   }
 
-  /** SO_RCVBUF as the kernel has it (twice what was asked for, or what it allows). */
   get recvBufferSize(): number {
     return this.#transport.libc.getsockopt(this.#transport.fd, SOL_SOCKET, SO_RCVBUF);
   }
 
-  /** Calls `ready` each time there is something to receive, until stopped. Keeps the process alive. */
   poll(ready: () => void): StopWaiting {
     return watchReadable(this.#transport.fd, ready);
   }
 
+  /** At once: the kernel is asked. */
+  async caughtUp(): Promise<void> {}
+
   /**
-   * One call of recvmmsg(2), which never blocks.
+   * One call of recvmmsg(2), or one of recvmsg(2) for each datagram; never blocks.
    *
    * @param most - most `mmsghdr`s to take; with GRO each may hold several datagrams
    * @returns whether there may be more to receive
@@ -108,17 +137,33 @@ export class MmsgReceiver {
     const u32 = this.#arena.u32;
     // The kernel writes back how much control data there was, and takes that for the room there is the next time.
     for (let slot = 0; slot < vlen; slot++) u32[(slot * MMSGHDR_SIZE + MSG_CONTROLLEN) >>> 2] = CONTROL_SIZE;
-    const { libc, fd } = this.#transport;
-    const taken = libc.recvmmsg(fd, this.#arena, 0, vlen, MSG_DONTWAIT);
+    const taken = this.backend === 'recvmmsg' ? this.#receiveMany(vlen) : this.#receiveEach(vlen);
     if (taken === -EAGAIN) return false;
     if (taken < 0) {
-      const error = systemError(-taken, 'recvmmsg');
+      const error = systemError(-taken, this.backend);
       if (!PASSING.has(error.code)) throw error;
       return true;
     }
-    this.calls++;
+    this.calls += this.backend === 'recvmmsg' ? 1 : taken;
     for (let slot = 0; slot < taken; slot++) this.#split(slot, sink);
     return taken === vlen;
+  }
+
+  #receiveMany(vlen: number): number {
+    const { libc, fd } = this.#transport;
+    return libc.recvmmsg(fd, this.#arena, 0, vlen, MSG_DONTWAIT);
+  }
+
+  /** recvmmsg(2) as its page tells it: a count, or `-errno` only if there was none. */
+  #receiveEach(vlen: number): number {
+    const { libc, fd } = this.#transport;
+    for (let slot = 0; slot < vlen; slot++) {
+      const header = slot * MMSGHDR_SIZE;
+      const length = libc.recvmsg(fd, this.#arena, header, MSG_DONTWAIT);
+      if (length < 0) return slot > 0 ? slot : length;
+      this.#arena.u32[(header + MSG_LEN) >>> 2] = length;
+    }
+    return vlen;
   }
 
   #wire(slot: number, maxSize: number): void {

@@ -22,6 +22,18 @@ export function checkSocketSource(socket: unknown): void {
   throw argumentTypeError('"socket"', 'a DatagramSocket, or a function that opens one', socket);
 }
 
+/** Throws SendmmsgError for what is no AbortSignal, by its shape: it may be of another realm, or of a library. */
+export function checkSignal(name: string, signal: unknown): void {
+  const { aborted, addEventListener, removeEventListener } = Object(signal) as Partial<AbortSignal>;
+  if (
+    typeof aborted === 'boolean' &&
+    typeof addEventListener === 'function' &&
+    typeof removeEventListener === 'function'
+  )
+    return;
+  throw argumentTypeError(name, 'an AbortSignal', signal);
+}
+
 /** A sender, and the socket that was opened for it and is to be closed after it: also here, where the sender cannot be made. */
 export function openSender(
   socket: SocketSource,

@@ -44,8 +44,9 @@ export class PackingRing extends MmsgRing {
   constructor(layout: RingLayout, pack: ResolvedPackOptions, allocate: (bytes: number) => Arena) {
     super({ ...layout, maxSegments: 1 }, allocate);
     this.#maxBytes = pack.maxBytes;
-    this.#separator = pack.separator;
     this.#separatorBytes = Buffer.from(pack.separator);
+    // Half of a surrogate pair is U+FFFD when it is encoded, and must not find its other half in a line that it is joined with.
+    this.#separator = this.#separatorBytes.toString();
     this.#rejectsLong = pack.oversize === 'reject';
   }
 

@@ -16,7 +16,8 @@ import { EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLLIN, EPOLLOUT, F_DUPFD_CLOEXEC, F_GET
 import { callOut, inContext } from './call-out.ts';
 import { type Disarm, eventLoopClockOf, type Wait, Waits } from './clock.ts';
 import { systemError } from './errors.ts';
-import { type Libc, libc, loadKoffi } from './libc.ts';
+import { findKoffi } from './koffi.ts';
+import { type Libc, libc } from './libc.ts';
 
 /** Ends a wait; may be called at any time, more than once. */
 export type StopWaiting = () => void;
@@ -59,7 +60,7 @@ function watchByEventLoop(fd: number, events: number, waits: Waits, ready: () =>
   const resume = inContext(ready);
   let isWatched = true;
   let isScheduled = false;
-  const poll = (loadKoffi() as unknown as { node: { poll: Poll } }).node.poll;
+  const poll = (findKoffi().koffi as unknown as { node: { poll: Poll } }).node.poll;
   const handle = poll(polled.fd, polled.options, () => {
     if (!isWatched || isScheduled) return;
     if (DRAINS_MICROTASKS) return callOut(resume);

@@ -5,7 +5,15 @@
  * every datagram is the mistake of node:dgram (nodejs/node#35130). See ip(7), ipv6(7), unix(7).
  */
 import { isIP, isIPv4, isIPv6 } from 'node:net';
-import { AF_INET, AF_INET6, AF_UNIX, SOCKADDR_IN_SIZE, SOCKADDR_IN6_SIZE, SUN_PATH_SIZE } from './abi.ts';
+import {
+  AF_INET,
+  AF_INET6,
+  AF_UNIX,
+  IS_LITTLE_ENDIAN,
+  SOCKADDR_IN_SIZE,
+  SOCKADDR_IN6_SIZE,
+  SUN_PATH_SIZE,
+} from './abi.ts';
 import { formatIPv4, formatIPv6 } from './address-text.ts';
 import { type Destination, Endpoint, type Sockaddr } from './datagram.ts';
 import { argumentTypeError, argumentValueError, badPortError, SendmmsgError, shortened } from './errors.ts';
@@ -59,9 +67,9 @@ export function sockaddrOfPath(path: unknown): Sockaddr {
   return pathCache.get(path) ?? remember(pathCache, path, encodePath(path));
 }
 
-/** The 16 port bits in network order, as they stand in the upper half of a sockaddr's first word. */
+/** The 16 port bits in network order, as they stand in the second half of a sockaddr's first word. */
 export function portWord(port: number): number {
-  return ((port & 0xff) << 24) | ((port >>> 8) << 16);
+  return IS_LITTLE_ENDIAN ? ((port & 0xff) << 24) | ((port >>> 8) << 16) : port;
 }
 
 /** The bytes of a sockaddr with its port filled in, for bind(2) and connect(2). */
@@ -81,7 +89,7 @@ export function decodeSockaddr(
     return { address: formatIPv4(bytes.subarray(4, 8)), family: 'IPv4', port: view.getUint16(2) };
   }
   if (family === AF_INET6) {
-    const scope = view.getUint32(24, true);
+    const scope = view.getUint32(24, IS_LITTLE_ENDIAN);
     const address = formatIPv6(bytes.subarray(8, 24)) + (scope === 0 ? '' : `%${zoneName(scope) ?? scope}`);
     return { address, family: 'IPv6', port: view.getUint16(2) };
   }

@@ -55,6 +55,11 @@ export interface SocketOptions {
   readonly sendBufferSize?: number | undefined;
   /** SO_RCVBUF, bytes; the kernel doubles it. */
   readonly recvBufferSize?: number | undefined;
+  /**
+   * Whether the socket has to send by native calls, sendmmsg(2) or sendmsg(2): with `'required'` opening it throws
+   * `ERR_FEATURE_UNAVAILABLE_ON_PLATFORM`, with the reason, where only node:dgram is to be had. Default `'auto'`.
+   */
+  readonly native?: 'auto' | 'required' | undefined;
 }
 
 /** An address as the kernel takes it, and as it was written. */
@@ -78,6 +83,7 @@ export interface ResolvedSocketOptions {
   readonly bindToDevice: string | undefined;
   readonly sendBufferSize: number | undefined;
   readonly recvBufferSize: number | undefined;
+  readonly isNativeRequired: boolean;
 }
 
 const SOCKET_OPTIONS: readonly (keyof SocketOptions)[] = [
@@ -91,6 +97,7 @@ const SOCKET_OPTIONS: readonly (keyof SocketOptions)[] = [
   'bindToDevice',
   'sendBufferSize',
   'recvBufferSize',
+  'native',
 ];
 const NAME_OPTIONS: readonly string[] = ['address', 'port', 'path'];
 
@@ -131,6 +138,7 @@ export function resolveSocketOptions(options: SocketOptions): ResolvedSocketOpti
     bindToDevice: text('bindToDevice', bindToDevice),
     sendBufferSize: bufferSize('sendBufferSize', options.sendBufferSize),
     recvBufferSize: bufferSize('recvBufferSize', options.recvBufferSize),
+    isNativeRequired: isRequired(options.native),
   };
 }
 
@@ -212,6 +220,12 @@ function flag(name: string, value: unknown): boolean {
     throw argumentTypeError(`"options.${name}"`, 'a boolean', value);
   }
   return value === true;
+}
+
+function isRequired(native: unknown): boolean {
+  if (native === undefined || native === 'auto') return false;
+  if (native === 'required') return true;
+  throw argumentValueError('"options.native"', "must be 'auto' or 'required'", native);
 }
 
 function text(name: string, value: unknown): string | undefined {

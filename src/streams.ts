@@ -12,16 +12,19 @@ import type { BatchReport, DatagramLike } from './datagram.ts';
 import type { DatagramSocket } from './datagram-socket.ts';
 import type { SenderStats } from './diagnostics.ts';
 import { argumentTypeError } from './errors.ts';
-import { checkSocketSource, Outlet } from './outlet.ts';
+import { checkSignal, checkSocketSource, Outlet } from './outlet.ts';
 
-export type { BatchOptions } from './batch-options.ts';
+export type { Backend } from './backend.ts';
+export type { BatchOptions, PackOptions, PressureObserver } from './batch-options.ts';
+export { type BatchObserver, BatchSender } from './batch-sender.ts';
+export type { SchedulerLike } from './clock.ts';
 export type { BatchReport, Datagram, DatagramLike, Endpoint, Payload, RejectedDatagram } from './datagram.ts';
 export { DatagramSocket } from './datagram-socket.ts';
 export type { DropReason, GsoStats, SenderStats } from './diagnostics.ts';
 export { SendmmsgError } from './errors.ts';
+export type { PaceOptions } from './pace.ts';
 export { endpoint } from './sockaddr.ts';
 export type { SocketOptions } from './socket-options.ts';
-export type { Backend } from './transport.ts';
 
 /**
  * The options of a batch, and who is told of each flush.
@@ -124,9 +127,7 @@ export function createDatagramWritable(
 ): DatagramWritable {
   const resolved = resolveStreamOptions(socket, options, ['onReport', 'signal']);
   const { signal } = options;
-  if (signal !== undefined && !(signal instanceof AbortSignal)) {
-    throw argumentTypeError('"options.signal"', 'an AbortSignal', signal);
-  }
+  if (signal !== undefined) checkSignal('"options.signal"', signal);
   const outlet = new Outlet(socket, resolved.batch, {
     next: resolved.onReport,
     error: (error) => void writable.destroy(error as Error),
@@ -160,8 +161,8 @@ export function createDatagramWritable(
  * `write()` resolves when the datagram was queued (its bytes are copied then), `close()` when all were handed to the
  * kernel, rejected, or dropped (`maxAgeMs`, `drainTimeoutMs`): `stats` and `onReport` tell. `ready` and `desiredSize` tell
  * of the room in front of the queue. A bad datagram is one rejection; only the socket's own failure (`EBADF`, `ENOTSOCK`,
- * …) errors the stream. When it is aborted, nothing more is sent or told. (`pipeTo` first writes what it has read, as the
- * standard has it, and then aborts.)
+ * …) errors the stream. When it is aborted, nothing more is sent or told, and a `close()` that still waits rejects with the reason,
+ * as does that `abort()` then. (`pipeTo` first writes what it has read, as the standard has it, and then aborts.)
  *
  * @param socket - a socket that stays open, or a factory, called at once, whose socket is closed with the stream
  * @param options - see {@link DatagramStreamOptions}; checked at once
@@ -184,6 +185,7 @@ export function createDatagramWritableStream(
 ): DatagramWritableStream {
   const { batch, onReport } = resolveStreamOptions(socket, options, ['onReport']);
   let fail: (error: unknown) => void;
+  let failClose: (reason: unknown) => void = () => {};
   const outlet = new Outlet(socket, batch, { next: onReport, error: (error) => fail(error) });
   const stream = new WritableStream<DatagramLike>(
     {
@@ -191,10 +193,18 @@ export function createDatagramWritableStream(
         fail = (error) => controller.error(error);
         // The sink's own abort() comes only after a write that is pending, which would still be sent.
         const { signal } = controller as typeof controller & { readonly signal: AbortSignal }; // @types/node 20 lacks it
-        signal.addEventListener('abort', () => outlet.destroy(), { once: true });
+        const onAbort = (): void => {
+          failClose(signal.reason);
+          outlet.destroy();
+        };
+        signal.addEventListener('abort', onAbort, { once: true });
       },
       write: (datagram) => outlet.send(datagram),
-      close: () => outlet.sender.close(),
+      close: () =>
+        new Promise((resolve, reject) => {
+          failClose = reject; // the standard lets a close() that is under way succeed in spite of an abort()
+          outlet.sender.close().then(resolve, reject);
+        }),
     },
     { highWaterMark: batch.highWaterMark },
   );

@@ -6,6 +6,7 @@
  * listens to `onClose` as long as it has it, and so long the socket is neither connected nor disconnected.
  */
 import { AF_UNIX, MSG_DONTWAIT, MSG_NOSIGNAL, SO_ERROR, SOL_SOCKET, SOL_UDP, UDP_SEGMENT } from './abi.ts';
+import type { Backend } from './backend.ts';
 import { inContext } from './call-out.ts';
 import { type Clock, eventLoopClockOf, Waits } from './clock.ts';
 import type { Destination } from './datagram.ts';
@@ -13,16 +14,13 @@ import type { Descriptor } from './descriptor.ts';
 import { EAGAIN, EBADF, EPIPE } from './errno.ts';
 import { notConnectedError, SendmmsgError, systemError } from './errors.ts';
 import { GsoLatch } from './gso.ts';
-import type { Arena, Libc, NativeBackend } from './libc.ts';
+import type { Arena, NativeBackend, SendingLibc } from './libc.ts';
 import type { MmsgRing } from './mmsg-ring.ts';
 import { NO_BYTES } from './payload.ts';
 import { type StopWaiting, whenWritable } from './readiness.ts';
 import { describeName, sockaddrBytes, sockaddrOfPath } from './sockaddr.ts';
 import { NativeControls } from './socket-controls.ts';
 import type { SocketName } from './socket-options.ts';
-
-/** What does the sending: the system call, its elder brother one by one, or node:dgram one by one. */
-export type Backend = NativeBackend | 'node:dgram';
 
 /** A socket as the sender sees it. */
 export interface Transport {
@@ -49,8 +47,17 @@ export interface Transport {
   readonly takesFlags: boolean;
   /** Sends the first `vlen` slots without blocking: the number taken, or `-errno`. `null` where it cannot be done inline. */
   readonly sendmmsg: ((ring: MmsgRing, vlen: number, flags: number) => number) | null;
-  /** The same, answered in a later turn. The ring and the descriptor are held until then. */
-  sendmmsgLater(ring: MmsgRing, vlen: number, flags: number, done: (answer: number) => void): void;
+  /**
+   * The same, answered in a later turn. The ring and the descriptor are held until then. Where that takes several calls, those that
+   * are left are not made once `isWanted` says no.
+   */
+  sendmmsgLater(
+    ring: MmsgRing,
+    vlen: number,
+    flags: number,
+    done: (answer: number) => void,
+    isWanted?: () => boolean,
+  ): void;
   /** Reads and clears SO_ERROR. */
   takeError(): number;
   /** Connects a unix socket again to the path it was connected to: 0 or `-errno`; does nothing for any other. */
@@ -145,7 +152,7 @@ export class NativeTransport extends TransportState implements Transport {
   readonly family: number;
   readonly supportsGso: boolean;
   readonly cutsDatagrams: boolean;
-  readonly libc: Libc;
+  readonly libc: SendingLibc;
   readonly controls: NativeControls = new NativeControls(this);
   readonly supportsControl = true;
   readonly takesFlags = true;
@@ -157,7 +164,7 @@ export class NativeTransport extends TransportState implements Transport {
   #peerName: Uint8Array | undefined;
 
   /** The descriptor may be connected already. */
-  constructor(libc: Libc, descriptor: Descriptor, family: number) {
+  constructor(libc: SendingLibc, descriptor: Descriptor, family: number) {
     const { fd } = descriptor;
     const peerName = libc.getpeername(fd);
     super(typeof peerName === 'number' ? null : namedPeer(peerName));
@@ -187,7 +194,13 @@ export class NativeTransport extends TransportState implements Transport {
     return this.libc.allocate(bytes);
   }
 
-  sendmmsgLater(ring: MmsgRing, vlen: number, flags: number, done: (answer: number) => void): void {
+  sendmmsgLater(
+    ring: MmsgRing,
+    vlen: number,
+    flags: number,
+    done: (answer: number) => void,
+    isWanted?: () => boolean,
+  ): void {
     if (this.isClosed) {
       setImmediate(done, -EBADF);
       return;
@@ -198,9 +211,11 @@ export class NativeTransport extends TransportState implements Transport {
       if (this.isClosed && this.#callsInFlight === 0) this.#descriptor.close();
       done(answer);
     });
+    const goesOn = (): boolean => !this.isClosed && isWanted?.() !== false;
+    const bits = flags | MSG_DONTWAIT | MSG_NOSIGNAL;
     this.#callsInFlight++;
     try {
-      this.libc.sendmmsgAsync(this.#fd, ring.arena, ring.headAt, vlen, flags | MSG_DONTWAIT | MSG_NOSIGNAL, land);
+      this.libc.sendmmsgAsync(this.#fd, ring.arena, ring.headAt, vlen, bits, land, goesOn);
     } catch {
       // koffi takes so many calls at once (`max_async_calls`) and no more: nothing was sent, as if the kernel were full.
       setImmediate(land, -EAGAIN);

@@ -1,6 +1,6 @@
 /**
- * Loss is not silent: the first of each kind in a thread is a process warning. Reports and stats have all of it; this is for those
- * who do not look at them yet.
+ * Loss is not silent, nor is a slower way of sending: the first of each kind in a thread is a process warning. Reports and stats
+ * have all of it; this is for those who do not look at them yet.
  */
 import { callOut } from './call-out.ts';
 import type { RejectedDatagram } from './datagram.ts';
@@ -27,6 +27,16 @@ export function warnOfRejection({ error, sequence }: RejectedDatagram): void {
     'RX_SENDMMSG_REJECTED',
     `Datagram ${sequence} was rejected: ${error.message}`,
     `Each report has those that were refused in "rejected", with the reason. ${OFF}`,
+  );
+}
+
+/** Datagrams go one by one where sendmmsg(2) was to be expected. */
+export function warnOfFallback(backend: string, reason: string, remedy: string): void {
+  warn(
+    'RX_SENDMMSG_FALLBACK',
+    `Datagrams are sent through ${backend}, one call each: ${reason}`,
+    `${remedy} RX_SENDMMSG_BACKEND=${backend === 'sendmsg' ? backend : 'dgram'} in the environment says that it is meant so; ` +
+      "DatagramSocket.open({ native: 'required' }) throws where there is nothing but node:dgram. Said once in a thread.",
   );
 }
 

@@ -6,13 +6,13 @@
  */
 import { networkInterfaces } from 'node:os';
 import { IFNAMSIZ } from './abi.ts';
+import { nativeCalls } from './backend.ts';
 import { shortened } from './errors.ts';
-import { libc } from './libc.ts';
 
 /** The number of a zone that is written as a number or as the name of an interface; `undefined`: there is no such one. */
 export function zoneIndex(zone: string): number | undefined {
   if (/^\d{1,10}$/.test(zone) && Number(zone) <= 0xffffffff) return Number(zone);
-  const calls = libc();
+  const calls = nativeCalls();
   if (calls !== undefined) return isInterfaceName(zone) ? calls.ifNametoindex(zone) || undefined : undefined;
   const interfaces = networkInterfaces();
   const entries = Object.hasOwn(interfaces, zone) ? interfaces[zone]! : [];
@@ -22,7 +22,7 @@ export function zoneIndex(zone: string): number | undefined {
 
 /** The name of the interface of a number; `undefined`: there is no such one. */
 export function zoneName(index: number): string | undefined {
-  const calls = libc();
+  const calls = nativeCalls();
   if (calls !== undefined) return calls.ifIndextoname(index) || undefined;
   const found = Object.entries(networkInterfaces()).find(([, entries]) =>
     entries?.some((entry) => entry.family === 'IPv6' && entry.scopeid === index),

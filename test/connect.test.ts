@@ -1,7 +1,7 @@
 /** Connecting a socket that is open, and disconnecting it; natively, and through node:dgram. */
 import { setImmediate as turn } from 'node:timers/promises';
 import { from, lastValueFrom } from 'rxjs';
-import { beforeEach, describe, expect, it, vi } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 import { AF_UNIX, SOCK_DGRAM } from '../src/abi.ts';
 import type { BatchOptions } from '../src/batch-options.ts';
 import { BatchSender } from '../src/batch-sender.ts';
@@ -10,15 +10,10 @@ import { DatagramSocket } from '../src/datagram-socket.ts';
 import { sendmmsg } from '../src/index.ts';
 import { libc } from '../src/libc.ts';
 import type { SocketOptions } from '../src/socket-options.ts';
+import { opening } from './support/backend.ts';
 import { keeper } from './support/keep.ts';
 import { Inbox, refusal } from './support/lower.ts';
 import { Receiver } from './support/receiver.ts';
-
-const state = vi.hoisted(() => ({ isNative: true }));
-vi.mock(import('../src/libc.ts'), async (original) => {
-  const module = await original();
-  return { ...module, libc: () => (state.isNative ? module.libc() : undefined) };
-});
 
 const keep = keeper();
 const LOCAL = { address: '127.0.0.1' };
@@ -39,10 +34,10 @@ async function send(socket: DatagramSocket, datagrams: readonly DatagramLike[], 
 describe.each(['sendmmsg', 'node:dgram'])('through %s', (backend) => {
   let inbox: Inbox;
   beforeEach(() => {
-    state.isNative = true;
+    opening.isNative = true;
     inbox = new Inbox({ bind: LOCAL });
     keep(inbox.socket);
-    state.isNative = backend === 'sendmmsg';
+    opening.isNative = backend === 'sendmmsg';
   });
 
   const open = (options?: SocketOptions): DatagramSocket => keep(DatagramSocket.open(options));
@@ -144,7 +139,7 @@ describe.each(['sendmmsg', 'node:dgram'])('through %s', (backend) => {
 
 describe('callbacks', () => {
   beforeEach(() => {
-    state.isNative = true;
+    opening.isNative = true;
   });
 
   it.each([
@@ -172,7 +167,7 @@ describe('callbacks', () => {
 
 describe('natively', () => {
   beforeEach(() => {
-    state.isNative = true;
+    opening.isNative = true;
   });
 
   const open = (options?: SocketOptions): DatagramSocket => keep(DatagramSocket.open(options));
@@ -258,7 +253,7 @@ describe('natively', () => {
 
 describe('a unix socket', () => {
   beforeEach(() => {
-    state.isNative = true;
+    opening.isNative = true;
   });
 
   it('is connected to a path, and finds a peer again that was restarted, as if it had been opened connected', async () => {

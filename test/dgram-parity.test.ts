@@ -2,17 +2,12 @@
 import { createSocket, type Socket } from 'node:dgram';
 import { once } from 'node:events';
 import { networkInterfaces } from 'node:os';
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { DatagramSocket } from '../src/datagram-socket.ts';
 import { SendmmsgError } from '../src/errors.ts';
 import type { SocketOptions } from '../src/socket-options.ts';
+import { opening } from './support/backend.ts';
 import { refusal } from './support/lower.ts';
-
-const state = vi.hoisted(() => ({ isNative: true }));
-vi.mock(import('../src/libc.ts'), async (original) => {
-  const module = await original();
-  return { ...module, libc: () => (state.isNative ? module.libc() : undefined) };
-});
 
 type Call = [method: string, ...args: unknown[]];
 type Type = 'udp4' | 'udp6';
@@ -158,7 +153,7 @@ const ALIKE: Record<string, readonly Call[]> = {
 
 describe.each(['native', 'node:dgram'])('%s: as node:dgram', (backend) => {
   beforeEach(() => {
-    state.isNative = backend === 'native';
+    opening.isNative = backend === 'native';
   });
 
   describe.each(TYPES)('%s', (type) => {
@@ -248,7 +243,7 @@ describe.each(['native', 'node:dgram'])('%s: as node:dgram', (backend) => {
 
 describe('through node:dgram', () => {
   beforeEach(() => {
-    state.isNative = false;
+    opening.isNative = false;
   });
 
   it('what it does not have is refused: ERR_FEATURE_UNAVAILABLE_ON_PLATFORM', () => {
@@ -269,7 +264,7 @@ describe('through node:dgram', () => {
 
 describe('a unix socket', () => {
   beforeEach(() => {
-    state.isNative = true;
+    opening.isNative = true;
   });
 
   const MEANINGLESS: readonly Call[] = [

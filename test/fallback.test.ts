@@ -1,34 +1,35 @@
 /** Invariant 9: where sendmmsg(2) is not to be had, the same API sends through node:dgram or sendmsg(2), and says so. */
-import { spawnSync } from 'node:child_process';
-import { copyFileSync, cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { copyFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { afterAll, beforeAll, describe, expect, it, type TestContext } from 'vitest';
+import { beforeAll, describe, expect, it, type TestContext } from 'vitest';
 import type { SenderStats } from '../src/diagnostics.ts';
 import { childScript, run, type SendPlan, type SendResult } from './support/child.ts';
 import { expectConservation, numbered, numbersOf, range } from './support/datagrams.ts';
+import { installed, pack, projectWith } from './support/packed.ts';
 import { Receiver } from './support/receiver.ts';
-import { requires } from './support/requires.ts';
+import { filtered } from './support/seccomp.ts';
 
-const root = fileURLToPath(new URL('..', import.meta.url));
-const folder = mkdtempSync(join(tmpdir(), 'rx-sendmmsg-fallback-'));
-const wrapper = join(folder, 'no-sendmmsg');
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
+let folder = '';
 
-/** A project that has the compiled package and rxjs, but no koffi. */
-beforeAll(() => {
-  const installed = join(folder, 'node_modules', 'rx-sendmmsg');
-  mkdirSync(installed, { recursive: true });
-  copyFileSync(join(root, 'package.json'), join(installed, 'package.json'));
-  cpSync(join(root, 'dist'), join(installed, 'dist'), { recursive: true });
-  symlinkSync(join(root, 'node_modules', 'rxjs'), join(folder, 'node_modules', 'rxjs'));
+/** A project that has the package and rxjs, but no koffi. */
+beforeAll(async () => {
+  folder = projectWith(await pack(), { rxjs: installed('rxjs') });
   for (const name of ['send.mjs', 'fallback.mjs']) copyFileSync(childScript(name), join(folder, name));
 });
 
-async function json<T>(command: readonly string[]): Promise<T> {
+/** What a process tells that warns of its fallback once, and says nothing else. */
+async function json<T>(backend: string, reason: string, command: readonly string[]): Promise<T> {
   const { code, signal, stdout, stderr } = await run(command);
-  expect({ code, signal, stderr }).toEqual({ code: 0, signal: null, stderr: '' });
+  expect({ code, signal, stderr }).toMatchObject({ code: 0, signal: null });
+  const [head = '', ...rest] = stderr.split('\n');
+  const what = `[RX_SENDMMSG_FALLBACK] RxSendmmsgWarning: Datagrams are sent through ${backend}, one call each: ${reason}`;
+  expect(head.replace(/^\(node:\d+\) /, '').slice(0, what.length)).toBe(what);
+  expect(rest.slice(-3)).toEqual([
+    expect.stringContaining('RX_SENDMMSG_BACKEND='),
+    expect.stringMatching(/^\(Use `/),
+    '',
+  ]);
+  expect(stderr.match(/Warning: /g)).toHaveLength(1);
   return JSON.parse(stdout) as T;
 }
 
@@ -40,16 +41,14 @@ interface Fallback {
 
 const withoutKoffi: Fallback = {
   backend: 'node:dgram',
-  script: (_context, name, argument) => json([process.execPath, join(folder, name), argument]),
+  script: (_context, name, argument) =>
+    json('node:dgram', 'koffi was not found from ', [process.execPath, join(folder, name), argument]),
 };
 const withoutSendmmsg: Fallback = {
   backend: 'sendmsg',
   script(context, name, argument) {
-    requires(context, 'cc');
-    const source = fileURLToPath(new URL('./support/no-sendmmsg.c', import.meta.url));
-    const compiled = spawnSync('cc', ['-o', wrapper, source], { encoding: 'utf8' });
-    if (compiled.status !== 0) context.skip(`The seccomp wrapper does not compile here: ${compiled.stderr}`);
-    return json([wrapper, process.execPath, childScript(name), argument]);
+    const command = [...filtered(context, 'ENOSYS'), process.execPath, childScript(name), argument];
+    return json('sendmsg', 'sendmmsg(2) is answered with ENOSYS', command);
   },
 };
 

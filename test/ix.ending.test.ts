@@ -238,6 +238,43 @@ describe('an abort', () => {
   });
 });
 
+describe('a signal', () => {
+  it.each([
+    ['an object', {}],
+    ['null', null],
+    ['a text', 'abort'],
+    ['half of one', { aborted: false, addEventListener() {} }],
+    ['an AbortController', new AbortController()],
+  ])('that is none (%s): next() rejects, nothing is opened or pulled, and it has ended', async (_what, signal) => {
+    const source = new PullSource();
+    let opened = 0;
+    const open = (): DatagramSocket => {
+      opened++;
+      return socket;
+    };
+    const iterator = sendmmsg(open)(source)[Symbol.asyncIterator](signal as unknown as AbortSignal);
+    await expect(iterator.next()).rejects.toMatchObject({ code: 'ERR_INVALID_ARG_TYPE' });
+    expect(await iterator.next()).toEqual({ done: true, value: undefined });
+    expect(await iterator.return!()).toEqual({ done: true, value: undefined });
+    expect([opened, source.iterators]).toEqual([0, 0]);
+  });
+
+  it('of another make aborts as well', async () => {
+    const listeners: (() => void)[] = [];
+    const signal = {
+      aborted: false,
+      addEventListener: (_name: string, listener: () => void) => void listeners.push(listener),
+      removeEventListener: (_name: string, listener: () => void) => void listeners.splice(listeners.indexOf(listener)),
+    };
+    const source = new PullSource(() => NEVER);
+    const iterator = sendmmsg(socket)(source)[Symbol.asyncIterator](signal as unknown as AbortSignal);
+    const waiting = expect(iterator.next()).rejects.toBeInstanceOf(AbortError);
+    listeners[0]!();
+    await waiting;
+    expect(listeners).toEqual([]);
+  });
+});
+
 describe('a socket', () => {
   it('that fails: the error, with the source returned once, though it is busy', async () => {
     const source = new PullSource((index) => (index < 100 ? numbered(index) : NEVER));

@@ -1,5 +1,5 @@
 /** What the knobs of a socket do to datagrams, on the real kernel; natively, and through node:dgram. */
-import { beforeEach, describe, expect, it, vi } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 import {
   AF_INET,
   CMSGHDR_SIZE,
@@ -19,16 +19,11 @@ import {
 import { BatchSender } from '../src/batch-sender.ts';
 import { DatagramSocket } from '../src/datagram-socket.ts';
 import type { SocketOptions } from '../src/socket-options.ts';
+import { opening } from './support/backend.ts';
 import { childScript, inNamespace, run } from './support/child.ts';
 import { keeper } from './support/keep.ts';
 import { Inbox, refusal } from './support/lower.ts';
 import { requires } from './support/requires.ts';
-
-const state = vi.hoisted(() => ({ isNative: true }));
-vi.mock(import('../src/libc.ts'), async (original) => {
-  const module = await original();
-  return { ...module, libc: () => (state.isNative ? module.libc() : undefined) };
-});
 
 const keep = keeper();
 const LO = '127.0.0.1';
@@ -36,10 +31,10 @@ const GROUP = `239.255.${(process.pid >>> 8) & 255}.${process.pid & 255}`; // a 
 
 /** A receiver, always a native one. */
 function inbox(options: SocketOptions): Inbox {
-  const { isNative } = state;
-  state.isNative = true;
+  const { isNative } = opening;
+  opening.isNative = true;
   const box = new Inbox(options);
-  state.isNative = isNative;
+  opening.isNative = isNative;
   keep(box.socket);
   return box;
 }
@@ -79,7 +74,7 @@ function askForHops(box: Inbox): Inbox {
 
 describe.each(['sendmmsg', 'node:dgram'])('through %s', (backend) => {
   beforeEach(() => {
-    state.isNative = backend === 'sendmmsg';
+    opening.isNative = backend === 'sendmmsg';
   });
 
   function sender(options: SocketOptions = {}): DatagramSocket {
@@ -243,7 +238,7 @@ function memberOf(socket: DatagramSocket): {
 
 describe('bindToDevice', () => {
   beforeEach(() => {
-    state.isNative = true;
+    opening.isNative = true;
   });
 
   const deviceOf = (socket: DatagramSocket): boolean => {
@@ -292,7 +287,7 @@ describe('bindToDevice', () => {
 });
 
 it('reusePort spreads a port over sockets', () => {
-  state.isNative = true;
+  opening.isNative = true;
   const first = keep(DatagramSocket.open({ bind: { address: LO }, reusePort: true }));
   const { port } = first.address() as { port: number };
   expect(refusal(() => DatagramSocket.open({ bind: { address: LO, port } })).code).toBe('EADDRINUSE');

@@ -5,6 +5,7 @@ import { BatchSender } from '../src/batch-sender.ts';
 import type { DatagramLike, RejectedDatagram } from '../src/datagram.ts';
 import { DatagramSocket } from '../src/datagram-socket.ts';
 import { endpoint } from '../src/sockaddr.ts';
+import { BACKEND, callsFor } from './support/backend.ts';
 import { expectConservation, numbered, numberedList, numbersOf, range } from './support/datagrams.ts';
 import { MODES } from './support/modes.ts';
 import { Receiver, ReceiverProcess } from './support/receiver.ts';
@@ -41,7 +42,7 @@ describe.each(MODES)('UDP, $name', ({ options }) => {
     const datagrams = numberedList(count).map((payload) => ({ payload, to }));
     const { sent, syscalls } = await total(datagrams, DatagramSocket.open(), { batchSize: 1024 });
     expect(sent).toBe(count);
-    expect(syscalls).toBeLessThanOrEqual(Math.ceil(count / 1024) + 1);
+    expect(syscalls).toBeLessThanOrEqual(callsFor(Math.ceil(count / 1024), count) + 1);
     expect(numbersOf(await receiver.receive(count))).toEqual(range(count));
     expect(receiver.drain()).toEqual([]);
   });
@@ -83,7 +84,8 @@ describe.each(MODES)('UDP, $name', ({ options }) => {
     const { sent, rejected, syscalls, pendingErrors } = sender.stats;
     expect({ sent, rejected }).toEqual({ sent: 1000, rejected: 0 });
     expect(pendingErrors).toBeGreaterThan(0);
-    expect(syscalls).toBeLessThan(1300);
+    // One by one, each that fails behind others is a call, too.
+    expect(syscalls).toBeLessThan(callsFor(1300, 2300));
     expectConservation(sender.stats);
   });
 
@@ -124,7 +126,9 @@ describe.each(MODES)('UDP, $name', ({ options }) => {
     expect(numbersOf(await receiver.receive(sent))).toEqual(range(500));
   });
 
-  it.each(['udp4', 'unix'] as const)('%s to a reader in a process of its own', async (type) => {
+  // node:dgram knows no unix sockets.
+  const types = BACKEND === 'node:dgram' ? (['udp4'] as const) : (['udp4', 'unix'] as const);
+  it.each(types)('%s to a reader in a process of its own', async (type) => {
     const receiver = await ReceiverProcess.start(type);
     try {
       const connect =

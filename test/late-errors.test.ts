@@ -1,24 +1,20 @@
 /** Errors that come in late: of a datagram that was sent, as ICMP tells them of a connected UDP socket. */
 import { once } from 'node:events';
-import { beforeEach, describe, expect, it, vi } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 import { BatchSender } from '../src/batch-sender.ts';
 import type { BatchReport } from '../src/datagram.ts';
 import { DatagramSocket } from '../src/datagram-socket.ts';
 import type { DgramTransport } from '../src/dgram-transport.ts';
+import { opening } from './support/backend.ts';
 import { expectConservation, numberedList } from './support/datagrams.ts';
 import { DOORS } from './support/doors.ts';
 import { keeper } from './support/keep.ts';
 import { MODES } from './support/modes.ts';
 import { Receiver } from './support/receiver.ts';
 
-const state = vi.hoisted(() => ({ isNative: true }));
-vi.mock(import('../src/libc.ts'), async (original) => {
-  const module = await original();
-  return { ...module, libc: () => (state.isNative ? module.libc() : undefined) };
-});
 const keep = keeper();
 beforeEach(() => {
-  state.isNative = true;
+  opening.isNative = true;
 });
 
 /** A socket connected to a port that nobody listens at. */
@@ -26,7 +22,7 @@ function toNobody(isNative = true): DatagramSocket {
   const gone = Receiver.udp();
   const connect = { address: '127.0.0.1', port: gone.port };
   gone.close();
-  state.isNative = isNative;
+  opening.isNative = isNative;
   return keep(DatagramSocket.open({ connect }));
 }
 const sumOf = (reports: readonly BatchReport[], what: 'sent' | 'pendingErrors'): number =>

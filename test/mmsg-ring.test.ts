@@ -35,8 +35,8 @@ class Ring extends SegmentingRing {
   readonly reader: DatagramReader;
   sequence = 0;
 
-  constructor(layout: RingLayout, family: number = AF_INET, isConnected = false) {
-    super(layout, allocateApart);
+  constructor(layout: RingLayout, family: number = AF_INET, isConnected = false, allocate = allocateApart) {
+    super(layout, allocate);
     this.reader = new DatagramReader(family, isConnected);
   }
 
@@ -183,6 +183,20 @@ describe('push', () => {
       // The same slots again, in the slab.
       for (const text of ['one', 'two!', 'three', 'four!!', 'five']) ring.add(text);
       expect(ring.texts).toEqual(['one', 'two!', 'three', 'four!!', 'five']);
+    });
+
+    it('and there is no memory either, it is refused, and nothing has changed', () => {
+      let left = 1;
+      const ring = new Ring(layout, AF_INET, false, (bytes) => {
+        if (left-- === 0) throw new Error('ENOMEM');
+        return allocateApart(bytes);
+      });
+      for (const size of [60, 80]) ring.add(Buffer.alloc(size, '.'));
+      ring.release(1);
+      expect(() => ring.add(Buffer.alloc(61))).toThrow('ENOMEM');
+      expect([ring.bytes, ring.datagrams, ring.runs]).toEqual([80, 1, [[80]]]);
+      expect(ring.add('behind')).toBe(true);
+      expect(slotsOf(ring).map(({ payload }) => payload.length)).toEqual([80, 6]);
     });
 
     it('nothing joins it, not even an equal one', () => {

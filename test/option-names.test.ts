@@ -121,6 +121,7 @@ describe('known names', () => {
       bindToDevice: undefined,
       sendBufferSize: 9000,
       recvBufferSize: 9000,
+      native: 'auto',
     };
     expect(keep(DatagramSocket.open(all)).closed).toBe(false);
   });

@@ -15,10 +15,13 @@ interface Packed {
 }
 
 const ascii = fc.constantFrom('a', 'bb', 'cccc', 'dddddd', '', 'longer than most');
+/** Halves of a surrogate pair at the edges: beside a separator that is the other half they must not become one. */
+const halves = fc.constantFrom('\udc00', '\udc00a', 'a\ud800');
 const text = fc.string({ unit: fc.constantFrom('a', 'é', '€', '😀', '\ud800', '\udc00'), maxLength: 8 });
 const bytes = fc.uint8Array({ maxLength: 9 });
 const payload: fc.Arbitrary<Payload> = fc.oneof(
   { arbitrary: ascii, weight: 8 },
+  halves,
   text,
   bytes,
   fc.array(fc.oneof(ascii, bytes), { maxLength: 3 }),
@@ -31,7 +34,7 @@ const operation = fc.oneof(
 );
 const pack = fc.record({
   maxBytes: fc.integer({ min: 1, max: 30 }),
-  separator: fc.constantFrom('\n', '', ', ', '→'),
+  separator: fc.constantFrom('\n', '', ', ', '→', '\ud800', '\udc00', '😀'),
   oversize: fc.constantFrom('alone' as const, 'reject' as const),
 });
 

@@ -7,6 +7,7 @@ import { beforeEach, describe, expect, it } from 'vitest';
 import type { BatchReport } from '../src/datagram.ts';
 import type { DatagramSocket } from '../src/datagram-socket.ts';
 import { createDatagramWritable, type DatagramWritable } from '../src/streams.ts';
+import { callsFor } from './support/backend.ts';
 import { expectConservation, numbered, numberedList, numbersOf, range } from './support/datagrams.ts';
 import { keeper } from './support/keep.ts';
 import { numbers, quiet, readSlowly } from './support/pull-source.ts';
@@ -61,7 +62,7 @@ describe('createDatagramWritable', () => {
     writable.uncork();
     await quiet();
     expect(numbersOf(receiver.drain())).toEqual(range(8));
-    expect(writable.stats.syscalls).toBe(1);
+    expect(writable.stats.syscalls).toBe(callsFor(1, 8));
     expect(writable.writableLength).toBe(0);
   });
 
@@ -180,6 +181,21 @@ describe('createDatagramWritable', () => {
     expect(taken.length).toBeLessThan(20);
     expect([reports, made[0]!.closed, writable.closed]).toEqual([told, true, true]);
     expect(writable.stats).toMatchObject({ queued: 0, sent: taken.length });
+    expectConservation(writable.stats);
+  });
+
+  it('destroy() while end() waits: it did not finish, and what was queued is accounted for', async () => {
+    const writable = createDatagramWritable(socket);
+    const heard: string[] = [];
+    writable.on('finish', () => heard.push('finish'));
+    for (const text of numberedList(60)) writable.write(text);
+    writable.end((error?: Error | null) => heard.push((error as { code?: string } | null)?.code ?? 'no error'));
+    await quiet();
+    writable.destroy();
+    await quiet();
+    expect(heard).toEqual(['ERR_STREAM_DESTROYED']);
+    const taken = receiver.drain().length;
+    expect(writable.stats).toMatchObject({ sent: taken, queued: 0, droppedBy: { teardown: 60 - taken } });
     expectConservation(writable.stats);
   });
 

@@ -105,6 +105,34 @@ describe('createDatagramWritableStream', () => {
     expectConservation(stream.stats);
   });
 
+  it('abort() while close() waits: that does not succeed, what was queued is accounted for, its socket is closed', async () => {
+    const { make, made } = factory(receiver, keep);
+    const stream = createDatagramWritableStream(make);
+    const writer = stream.getWriter();
+    for (const text of numberedList(60)) void writer.write(text);
+    const why = new Error('why');
+    const closed = expect(writer.close()).rejects.toBe(why);
+    const ended = expect(writer.closed).rejects.toBe(why);
+    await quiet();
+    await expect(writer.abort(why)).rejects.toBe(why);
+    await closed;
+    await ended;
+    const taken = receiver.drain().length;
+    expect(stream.stats).toMatchObject({ accepted: 60, sent: taken, queued: 0, droppedBy: { teardown: 60 - taken } });
+    expect(made[0]!.closed).toBe(true);
+    expectConservation(stream.stats);
+  });
+
+  it('abort() behind a close() that is done changes nothing', async () => {
+    const stream = createDatagramWritableStream(socket);
+    const writer = stream.getWriter();
+    void writer.write('x');
+    await writer.close();
+    await writer.abort(new Error('why'));
+    await writer.closed;
+    expect(stream.stats.sent).toBe(1);
+  });
+
   it.each([
     ['abort()', undefined, (stream: DatagramWritableStream) => stream.abort()],
     ['failure', 'EBADF', () => socket.close()],

@@ -5,7 +5,16 @@
  */
 import type { Socket } from 'node:dgram';
 import type { OperatorAsyncFunction } from 'ix/interfaces';
-import { from, map, type Observable, type OperatorFunction, of, type SchedulerLike } from 'rxjs';
+import {
+  from,
+  map,
+  type NextObserver,
+  type Observable,
+  type OperatorFunction,
+  of,
+  type SchedulerLike,
+  type Subject,
+} from 'rxjs';
 import { expectTypeOf } from 'vitest';
 import type * as api from '../src/index.ts';
 import {
@@ -26,7 +35,9 @@ import {
   type GsoStats,
   type PackOptions,
   type Payload,
+  type PressureObserver,
   type RejectedDatagram,
+  type SchedulerLike as Scheduler,
   type SenderStats,
   SendmmsgError,
   type SocketOptions,
@@ -73,6 +84,9 @@ endpoint('::1', 9).key = '[::2]:9';
 ({ ...peer, family: 'IPv4' }) satisfies Endpoint;
 
 // A socket: what may be sent follows from how it was opened, where the types can tell.
+expectTypeOf<DatagramSocket['backend']>().toEqualTypeOf<'sendmmsg' | 'sendmsg' | 'node:dgram'>();
+expectTypeOf<DatagramSocket['fallbackReason']>().toEqualTypeOf<string | undefined>();
+expectTypeOf<SocketOptions['native']>().toEqualTypeOf<'auto' | 'required' | undefined>();
 expectTypeOf(DatagramSocket.open()).toEqualTypeOf<DatagramSocket<Datagram>>();
 expectTypeOf(DatagramSocket.open({})).toEqualTypeOf<DatagramSocket<Datagram>>();
 expectTypeOf(DatagramSocket.open({ connect: undefined })).toEqualTypeOf<DatagramSocket<Datagram>>();
@@ -235,8 +249,13 @@ expectTypeOf<BatchOptions>().toExtend<{
   readonly conflateBy?: ((datagram: DatagramLike) => unknown) | undefined;
   readonly pack?: PackOptions | undefined;
   readonly warn?: boolean | undefined;
-  readonly scheduler?: SchedulerLike | undefined;
+  readonly pressure?: PressureObserver | undefined;
+  readonly scheduler?: Scheduler | undefined;
 }>();
+// rxjs has its own names for these two; what it makes is one of them.
+expectTypeOf<SchedulerLike>().toExtend<Scheduler>();
+expectTypeOf<NextObserver<boolean>>().toExtend<PressureObserver>();
+expectTypeOf<Subject<boolean>>().toExtend<PressureObserver>();
 expectTypeOf<PackOptions>().toEqualTypeOf<{
   readonly maxBytes?: number | undefined;
   readonly separator?: string | undefined;

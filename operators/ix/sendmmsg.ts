@@ -5,7 +5,7 @@ import { type BatchOptions, type ResolvedBatchOptions, resolveBatchOptions } fro
 import type { BatchObserver } from '../../src/batch-sender.ts';
 import type { BatchReport, DatagramLike } from '../../src/datagram.ts';
 import type { DatagramSocket } from '../../src/datagram-socket.ts';
-import { checkSocketSource, Outlet, type SocketSource } from '../../src/outlet.ts';
+import { checkSignal, checkSocketSource, Outlet, type SocketSource } from '../../src/outlet.ts';
 
 /**
  * Sends each datagram of the source, in batches, through sendmmsg(2); the output is a report for each flush.
@@ -23,8 +23,8 @@ import { checkSocketSource, Outlet, type SocketSource } from '../../src/outlet.t
  * @param socket - a socket that stays open, or a factory whose socket is closed with the iteration
  * @param options - see {@link BatchOptions}; checked at once
  * @returns an Ix operator; a plain `AsyncIterable` may be its source, too. Its output throws only if the source does,
- * if the socket itself fails (`EBADF`, `ENOTSOCK`, …; `ERR_SOCKET_DGRAM_NOT_RUNNING` if it was closed before), or, on
- * abort, Ix's `AbortError`
+ * if the socket itself fails (`EBADF`, `ENOTSOCK`, …; `ERR_SOCKET_DGRAM_NOT_RUNNING` if it was closed before), on
+ * abort, Ix's `AbortError`, or, for a `signal` that is none, `ERR_INVALID_ARG_TYPE`
  * @throws SendmmsgError for bad options: `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_OUT_OF_RANGE`
  * @example
  * ```ts
@@ -85,7 +85,7 @@ class Iteration implements AsyncIterableIterator<BatchReport> {
   readonly #open: (observer: BatchObserver) => Outlet;
   readonly #iterate: () => AsyncIterator<DatagramLike>;
   readonly #signal: AbortSignal | undefined;
-  readonly #onAbort = (): void => this.#abort();
+  #stopListening = (): void => {};
   #outlet: Outlet | null = null;
   /** The source's iterator, until it has ended, failed or been returned. */
   #input: AsyncIterator<DatagramLike> | null = null;
@@ -174,8 +174,7 @@ class Iteration implements AsyncIterableIterator<BatchReport> {
   }
 
   #start(): Outlet {
-    throwIfAborted(this.#signal);
-    this.#signal?.addEventListener('abort', this.#onAbort);
+    if (this.#signal !== undefined) this.#listenTo(this.#signal);
     const outlet = this.#open({
       next: (report) => {
         this.#reports.push(report);
@@ -195,9 +194,15 @@ class Iteration implements AsyncIterableIterator<BatchReport> {
     return outlet;
   }
 
-  #abort(): void {
-    this.#reports = [];
-    this.#fail(new AbortError());
+  #listenTo(signal: AbortSignal): void {
+    checkSignal('"signal"', signal);
+    throwIfAborted(signal);
+    const onAbort = (): void => {
+      this.#reports = [];
+      this.#fail(new AbortError());
+    };
+    signal.addEventListener('abort', onAbort);
+    this.#stopListening = () => signal.removeEventListener('abort', onAbort);
   }
 
   #fail(error: unknown): void {
@@ -210,7 +215,7 @@ class Iteration implements AsyncIterableIterator<BatchReport> {
   #end(): Promise<void> {
     if (this.#isEnded) return Promise.resolve();
     this.#isEnded = true;
-    this.#signal?.removeEventListener('abort', this.#onAbort);
+    this.#stopListening();
     this.#answer();
     return this.#release();
   }

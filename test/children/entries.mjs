@@ -1,14 +1,19 @@
 // Sends five datagrams through an entry of the package; or one, and leaves it open.
 // argv: entry, path of a unix receiver, then packages that cannot be had, or 'idle'.
-import { register } from 'node:module';
+import module from 'node:module';
 
 const [entry, path, ...missing] = process.argv.slice(2);
 const isIdle = missing[0] === 'idle';
-const hooks = `export async function resolve(specifier, context, next) {
-  if (${JSON.stringify(missing)}.includes(specifier.split('/')[0])) throw new Error('Not to be had: ' + specifier);
+function resolve(specifier, context, next) {
+  if (missing.includes(specifier.split('/')[0])) throw new Error(`Not to be had: ${specifier}`);
   return next(specifier, context);
-}`;
-register(`data:text/javascript,${encodeURIComponent(hooks)}`);
+}
+// Node.js 20 has only the second, of which Node.js 26 warns.
+if (module.registerHooks) module.registerHooks({ resolve });
+else {
+  const hooks = `const missing = ${JSON.stringify(missing)}; export ${resolve}`;
+  module.register(`data:text/javascript,${encodeURIComponent(hooks)}`);
+}
 for (const name of isIdle ? [] : missing) {
   const found = await import(name === 'ix' ? 'ix/asynciterable' : name).catch(() => null);
   if (found !== null) throw new Error(`${name} can be had`);

@@ -14,7 +14,7 @@ if (isMainThread) {
 } else {
   const { parentPort } = await import('node:worker_threads');
   const socket = DatagramSocket.open();
-  const sender = new BatchSender(socket, { offload: true, lanes: 4, batchSize: 256, gso: 'off' });
+  const sender = new BatchSender(socket, { offload: true, lanes: 4, batchSize: 256, gso: 'off', warn: false });
   const payload = new Uint8Array(1200);
   const spin = () => {
     for (let n = 0; n < 1000; n++) {

@@ -85,7 +85,7 @@ function randomTimes(dice: Dice, backend: Backend, errno: ErrnoName): number {
 }
 
 /** mulberry32. */
-class Dice {
+export class Dice {
   #state: number;
 
   constructor(seed: number) {

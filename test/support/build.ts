@@ -9,7 +9,7 @@ import { fileURLToPath } from 'node:url';
 export function setup(): void {
   const root = fileURLToPath(new URL('../..', import.meta.url));
   const modified = (path: string): number => statSync(`${root}/${path}`, { throwIfNoEntry: false })?.mtimeMs ?? 0;
-  const isStale = ['src', 'operators', 'test/faults'].some((folder) =>
+  const isStale = ['src', 'operators', 'test/faults', 'test/soak'].some((folder) =>
     readdirSync(`${root}/${folder}`, { recursive: true, encoding: 'utf8' }).some(
       (name) =>
         name.endsWith('.ts') &&

@@ -4,6 +4,7 @@ import { pipeline } from 'node:stream/promises';
 import { ReadableStream } from 'node:stream/web';
 import { from as fromAsync, toArray as toArrayAsync } from 'ix/asynciterable';
 import { from, lastValueFrom, toArray } from 'rxjs';
+import { expect } from 'vitest';
 import { sendmmsg as ixSendmmsg } from '../../operators/ix/sendmmsg.ts';
 import { sendmmsg } from '../../operators/rxjs/sendmmsg.ts';
 import type { BatchOptions } from '../../src/batch-options.ts';
@@ -11,6 +12,9 @@ import type { BatchReport, DatagramLike } from '../../src/datagram.ts';
 import type { SenderStats } from '../../src/diagnostics.ts';
 import type { SocketSource } from '../../src/outlet.ts';
 import { createDatagramWritable, createDatagramWritableStream } from '../../src/streams.ts';
+import { BACKEND } from './backend.ts';
+import { expectConservation } from './datagrams.ts';
+import { MODES } from './modes.ts';
 
 /** What came of it; rejects with what the output errors with. */
 export interface Outcome {
@@ -65,3 +69,26 @@ export const DOORS: readonly Door[] = [
     },
   },
 ];
+
+/** The sums over all reports; conservation is checked where the door has stats. */
+export function totals({ reports, stats }: Outcome) {
+  const sum = { sent: 0, bytes: 0, dropped: 0, rejected: [] as [sequence: number, code: string][] };
+  for (const { sent, bytes, dropped, rejected } of reports) {
+    sum.sent += sent;
+    sum.bytes += bytes;
+    sum.dropped += dropped;
+    sum.rejected.push(...rejected.map(({ sequence, error }): [number, string] => [sequence, error.code]));
+  }
+  if (stats !== undefined) {
+    expectConservation(stats);
+    expect(stats).toMatchObject({ backend: BACKEND, queued: 0 });
+    expect([stats.sent, stats.bytes, stats.dropped]).toEqual([sum.sent, sum.bytes, sum.dropped]);
+    expect(stats.rejected).toBe(sum.rejected.length);
+  }
+  return sum;
+}
+
+/** Each door in each way of sending, for `describe.each`. */
+export const CASES = DOORS.flatMap((door) =>
+  MODES.map(({ name, options }) => ({ name: `${door.name}, ${name}`, door, options })),
+);

@@ -1,6 +1,6 @@
 /** Forges the ICMP and ICMPv6 answers of a router: a raw socket on loopback, which takes root. */
 import { IOV_LEN, IOVEC_SIZE, MMSGHDR_SIZE, MSG_DONTWAIT, MSG_IOV, MSG_IOVLEN } from '../../src/abi.ts';
-import { type Libc, libc } from '../../src/libc.ts';
+import { findSender, type SendingLibc } from '../../src/libc.ts';
 import { sockaddrBytes, sockaddrOfAddress } from '../../src/sockaddr.ts';
 
 const SOCK_RAW = 3;
@@ -17,7 +17,7 @@ export interface IcmpAnswer {
 
 /** Answers a datagram that went from one port to another, both on the local host. It has come in when this returns. */
 export function answerWith({ protocol, type, code, word = 0 }: IcmpAnswer, from: number, to: number): void {
-  const calls = libc()!;
+  const calls = findSender('sendmmsg').libc!;
   const host = sockaddrOfAddress(protocol === 'ICMP' ? '127.0.0.1' : '::1');
   const fd = calls.socket(host.family, SOCK_RAW, PROTOCOLS[protocol]);
   if (fd < 0) throw new Error(`socket: ${fd}`);
@@ -71,7 +71,7 @@ function checksum(packet: Buffer): number {
   return ~sum & 0xffff;
 }
 
-function send(calls: Libc, fd: number, packet: Buffer): void {
+function send(calls: SendingLibc, fd: number, packet: Buffer): void {
   const payload = MMSGHDR_SIZE + IOVEC_SIZE;
   const arena = calls.allocate(payload + packet.length);
   arena.writePointer(MSG_IOV, MMSGHDR_SIZE);

@@ -36,6 +36,7 @@ import { Arena } from '../../src/libc.ts';
 import { MmsgRing } from '../../src/mmsg-ring.ts';
 import type { SocketOptions } from '../../src/socket-options.ts';
 import type { NativeTransport } from '../../src/transport.ts';
+import { openNative } from './backend.ts';
 
 /** The SendmmsgError that `run` throws. */
 export function refusal(run: () => unknown): SendmmsgError {
@@ -177,7 +178,7 @@ export class Inbox implements Disposable {
   readonly #arena: Arena;
 
   constructor(options: SocketOptions) {
-    this.socket = DatagramSocket.open({ recvBufferSize: 4 << 20, ...options });
+    this.socket = openNative({ recvBufferSize: 4 << 20, ...options });
     this.#native = DatagramSocket.nativeOf(this.socket);
     this.#native.libc.setsockopt(this.#native.fd, SOL_SOCKET, SO_RCVBUFFORCE, 4 << 20); // as far as it is allowed
     this.#arena = this.#native.libc.allocate(VLEN * (MMSGHDR_SIZE + IOVEC_SIZE + NAME_SIZE + PAYLOAD_SIZE));

@@ -24,6 +24,7 @@ import {
 import { DatagramSocket } from '../../src/datagram-socket.ts';
 import { type Arena, libc } from '../../src/libc.ts';
 import { sockaddrBytes, sockaddrOfPath } from '../../src/sockaddr.ts';
+import { openNative, VARIABLE } from './backend.ts';
 
 const VLEN = 16;
 const BUFFER_SIZE = 256 * 1024;
@@ -59,12 +60,12 @@ export class Receiver {
 
   /** A unix receiver: its queue holds `net.unix.max_dgram_qlen` + 1 datagrams, then the sender gets EAGAIN. */
   static unix(path: string = freshPath()): Receiver {
-    return new Receiver(DatagramSocket.open({ type: 'unix', bind: { path } }));
+    return new Receiver(openNative({ type: 'unix', bind: { path } }));
   }
 
   /** A UDP receiver with room for some 5000 small datagrams. */
   static udp(type: 'udp4' | 'udp6' = 'udp4', address: string = type === 'udp4' ? '127.0.0.1' : '::1'): Receiver {
-    const receiver = new Receiver(DatagramSocket.open({ type, bind: { address }, recvBufferSize: UDP_RECEIVE_BUFFER }));
+    const receiver = new Receiver(openNative({ type, bind: { address }, recvBufferSize: UDP_RECEIVE_BUFFER }));
     // Past net.core.rmem_max, where root may.
     libc()!.setsockopt(receiver.#fd, SOL_SOCKET, SO_RCVBUFFORCE, UDP_RECEIVE_BUFFER);
     return receiver;
@@ -160,7 +161,8 @@ export class ReceiverProcess {
 
   static async start(type: 'unix' | 'udp4'): Promise<ReceiverProcess> {
     const script = fileURLToPath(new URL('../children/receive.mjs', import.meta.url));
-    const child = fork(script, [type, type === 'unix' ? freshPath() : '']);
+    const env = { ...process.env, [VARIABLE]: '' }; // only what sends is of the backend that is tested
+    const child = fork(script, [type, type === 'unix' ? freshPath() : ''], { env });
     const address = await answer<string | number>(child);
     return new ReceiverProcess(child, address);
   }

@@ -7,9 +7,11 @@ import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import type { TestContext } from 'vitest';
 
-export type Requirement = 'root' | 'ip' | 'tc' | 'netns' | 'strace' | 'cc' | 'chart' | 'nft';
+export type Requirement = 'root' | 'ip' | 'tc' | 'netns' | 'strace' | 'cc' | 'chart' | 'nft' | 'bundlers' | 'compilers';
 
 const VEGA_LITE = fileURLToPath(new URL('../../benchmarks/node_modules/vega-lite', import.meta.url));
+const WEBPACK = fileURLToPath(new URL('../bundles/node_modules/webpack', import.meta.url));
+const COMPILER = fileURLToPath(new URL('../typescript/node_modules/typescript-6.0', import.meta.url));
 
 const PROBES: Record<Requirement, readonly [reason: string, isThere: () => boolean]> = {
   root: ['not root', () => process.getuid?.() === 0],
@@ -20,6 +22,8 @@ const PROBES: Record<Requirement, readonly [reason: string, isThere: () => boole
   cc: ['no C compiler', () => runs('cc', '--version')],
   nft: ['no nft(8)', () => runs('nft', '--version')],
   chart: ['no chart library (npm ci --prefix benchmarks)', () => existsSync(VEGA_LITE)],
+  bundlers: ['no bundlers (npm ci --prefix test/bundles)', () => existsSync(WEBPACK)],
+  compilers: ['no compilers (npm ci --prefix test/typescript)', () => existsSync(COMPILER)],
 };
 const answers = new Map<Requirement, boolean>();
 
