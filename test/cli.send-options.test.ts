@@ -60,6 +60,29 @@ describe('mmsg send', () => {
     expect(summary.seconds).toBeGreaterThan(0.7); // 0.8 s, less a small burst
   });
 
+  it.each([[[]], [['--pack', '100', '--high-water-mark', '65536']], [['--to', '127.0.0.1:9']]])(
+    '--rate reads ahead by about a second only: Ctrl-C drains it, and drops nothing (%j)',
+    async (args) => {
+      using socket = DatagramSocket.open({ bind: { address: '127.0.0.1' } });
+      const { port } = socket.address() as { port: number };
+      const receiver = new MmsgReceiver(socket);
+      const sender = new Mmsg(['send', `127.0.0.1:${port}`, '--rate', '1000', '--json', ...args]);
+      sender.child.stdin.write('metric:1|c\n'.repeat(400_000));
+      await new Promise<void>((resolve) => {
+        const stop = receiver.poll(() => {
+          while (receiver.receive(() => {}));
+          if (receiver.datagrams < 100) return;
+          stop();
+          resolve();
+        });
+      });
+      sender.child.kill('SIGINT');
+      const summary = await sender.summary<Summary>();
+      expect(summary).toMatchObject({ code: 130, dropped: 0, rejected: 0 });
+      expect(summary.sent).toBeGreaterThanOrEqual(100);
+    },
+  );
+
   it('--to sends each datagram to all, more of them than the queue had room for included', async () => {
     const receivers = range(3).map(() => new Mmsg(['recv', '127.0.0.1:0', '--count', '200']));
     const [first, ...more] = await Promise.all(receivers.map((receiver) => receiver.listening()));

@@ -1,8 +1,7 @@
 /**
  * The receiving side of the demonstration: `mmsg recv` in a process of its own.
  */
-import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
+import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
@@ -11,19 +10,18 @@ import { fileURLToPath } from 'node:url';
 export interface Received {
   readonly datagrams: number;
   readonly bytes: number;
-  readonly calls: number;
+  /** `null` where it is not told. */
+  readonly calls: number | null;
+  readonly backend: string;
 }
-
-/** If this process is killed, the child ends by itself after so long. */
-const ORPHAN_MS = 5000;
 
 export class DemoReceiver {
   /** Where it listens. */
   readonly port: number;
-  readonly #child: ChildProcess;
+  readonly #child: ChildProcessWithoutNullStreams;
   readonly #summary: Promise<string>;
 
-  private constructor(child: ChildProcess, port: number, summary: Promise<string>) {
+  private constructor(child: ChildProcessWithoutNullStreams, port: number, summary: Promise<string>) {
     this.#child = child;
     this.port = port;
     this.#summary = summary;
@@ -32,12 +30,13 @@ export class DemoReceiver {
   /** Starts it on any port of the loopback interface. Throws what it said if it could not start. */
   static async start(): Promise<DemoReceiver> {
     const command = fileURLToPath(new URL('./mmsg.js', import.meta.url));
-    const child = spawn(
-      process.execPath,
-      [command, 'recv', '127.0.0.1:0', '--json', '--idle-timeout', String(ORPHAN_MS)],
-      // A session of its own: Ctrl-C is for the sender alone, which drains first.
-      { stdio: ['ignore', 'pipe', 'pipe'], detached: true },
-    );
+    const child = spawn(process.execPath, [command, 'recv', '127.0.0.1:0', '--json', '--end-with-stdin'], {
+      stdio: ['pipe', 'pipe', 'pipe'],
+      // A session of its own: Ctrl-C is for the sender alone, which drains first. On Windows not with a window of its own.
+      detached: true,
+      windowsHide: true,
+    });
+    child.stdin.on('error', () => {}); // it has ended: told by what it said, or did not
     const summary = text(child.stdout);
     const lines = createInterface({ input: child.stderr });
     const heard: string[] = [];
@@ -49,11 +48,12 @@ export class DemoReceiver {
     throw new Error(`the receiver did not start: ${heard.join(' ')}`);
   }
 
-  /** Ends it; what the kernel holds for it by now is counted too. */
+  /**
+   * Ends it; what the kernel holds for it by now is counted too. It ends with its standard input, as it does where this process is
+   * killed: on Windows a signal would leave it no time to tell.
+   */
   async finish(): Promise<Received> {
-    const hasExited = this.#child.exitCode !== null ? Promise.resolve() : once(this.#child, 'exit');
-    this.#child.kill('SIGTERM');
-    await hasExited;
+    this.#child.stdin.end();
     return JSON.parse(await this.#summary) as Received;
   }
 

@@ -8,8 +8,8 @@ import { integer, parseFraming, parseOutputFraming } from './arguments.ts';
 import { type BenchOptions, bench } from './bench.ts';
 import { parseKeyField } from './conflation-key.ts';
 import { demo } from './demo.ts';
-import { type RecvOptions, recv } from './recv.ts';
-import { conflictOf, type SendOptions, send } from './send.ts';
+import { conflictOf as conflictOfRecv, type RecvOptions, recv } from './recv.ts';
+import { conflictOf as conflictOfSend, type SendOptions, send } from './send.ts';
 import { parseLocal, parsePeer, type Target } from './target.ts';
 import { outputFlushed, say } from './terminal.ts';
 
@@ -47,11 +47,13 @@ Keys (--conflate-by):
 ${EXIT_STATUS}
 
 While the queue is full, reading pauses: nothing is dropped however slow the receiver is, and memory stays constant.
+A unix receiver that was restarted is found again. What is sent meanwhile is rejected; with --wait it waits, as the input
+does, and is sent first. What the old receiver had queued and not read is lost with it.
 The first Ctrl-C stops reading and drains the queue; the second one quits at once.
 
 Examples:
   $ mmsg send localhost:8125 metrics.txt
-  $ tail -f app.log | mmsg send unix:/dev/log --flush-after 100
+  $ tail -F app.log | mmsg send --wait unix:/dev/log --flush-after 100
   $ mmsg send 10.0.0.1:9000 --to 10.0.0.2:9000 --rate 5000 events.txt
   $ generate-metrics | mmsg send localhost:8125 --pack
   $ mmsg send [::1]:9000 --framing length-prefixed --json < capture.bin`;
@@ -115,7 +117,10 @@ function addSend(program: Command, run: (exitCode: Promise<number>) => Promise<v
         (text: string, more: readonly Target[] = []) => [...more, parsePeer(text)],
       ),
     )
-    .addOption(option('--rate <n>', 'at most so many datagrams a second, spread evenly', integer(1, 1e9)))
+    .option('--wait', 'wait for the receiver: at the start, and when it goes away (unix sockets)')
+    .addOption(
+      option('--rate <n>', 'at most so many datagrams a second, evenly; reads a second ahead', integer(1, 1e9)),
+    )
     .addOption(
       option('--pack [bytes]', 'put lines into one datagram, up to so many bytes', integer(1, 65_507)).preset('1432'),
     )
@@ -131,7 +136,7 @@ function addSend(program: Command, run: (exitCode: Promise<number>) => Promise<v
     .addHelpText('after', SEND_HELP)
     .action((target: Target, file: string | undefined, options: SendOptions, command: Command) => {
       if (file !== undefined && options.file !== undefined) command.error('error: FILE was given twice');
-      const problem = conflictOf(target, options);
+      const problem = conflictOfSend(target, options);
       if (problem !== undefined) command.error(`error: ${problem}`);
       return run(send(target, file === undefined ? options : { ...options, file }));
     });
@@ -144,6 +149,7 @@ function addRecv(program: Command, run: (exitCode: Promise<number>) => Promise<v
     .addArgument(new Argument('<target>', 'HOST:PORT, [IPV6]:PORT or unix:PATH to bind to').argParser(parseLocal))
     .addOption(option('-n, --count <n>', 'stop after this many', integer(1, Number.MAX_SAFE_INTEGER)))
     .addOption(option('--idle-timeout <ms>', 'stop when nothing came for so long', integer(1, MAX_MS)))
+    .option('--end-with-stdin', 'end as by Ctrl-C when standard input ends')
     .addOption(
       option('--framing <framing>', 'print each as a line, or length-prefixed', parseOutputFraming).default('lines'),
     )
@@ -159,7 +165,12 @@ function addRecv(program: Command, run: (exitCode: Promise<number>) => Promise<v
     .option('--no-gro', 'do not let the kernel merge UDP datagrams on their way (UDP_GRO)')
     .option('--reuse-port', 'share the port with other receivers (SO_REUSEPORT)')
     .addHelpText('after', RECV_HELP)
-    .action((target: Target, options: RecvOptions) => run(recv(target, options)));
+    .action((target: Target, options: RecvOptions, command: Command) => {
+      const isFramed = command.getOptionValueSource('framing') !== 'default';
+      const problem = conflictOfRecv(target, options, isFramed);
+      if (problem !== undefined) command.error(`error: ${problem}`);
+      return run(recv(target, options));
+    });
 }
 
 function option<T>(flags: string, description: string, parse: (text: string) => T): Option {
@@ -174,17 +185,26 @@ async function finish(exitCode: Promise<number>): Promise<void> {
     say((error as Error).message);
     process.exitCode = 1;
   }
-  await outputFlushed();
+  await end();
+}
+
+/** Nothing more is written: an output that got lost is a failure. */
+async function end(): Promise<void> {
+  const failure = await outputFlushed();
+  if (failure !== null) {
+    say(`standard output: ${failure.message}`);
+    process.exitCode ||= 1;
+  }
   if (process.exitCode !== 0) process.exit();
 }
 
-// A reader that has gone (`mmsg recv … | head`) ends the command quietly; who writes looks at the stream's state.
-process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code !== 'EPIPE') say(error.message);
-});
+// Who writes looks at the stream's state, and the end tells of it. What cannot be said on standard error cannot be told at all.
+process.stdout.on('error', () => {});
+process.stderr.on('error', () => {});
 try {
   await createProgram(finish).parseAsync();
 } catch (error) {
   if (!(error instanceof CommanderError)) throw error;
   process.exitCode = error.exitCode === 0 ? 0 : USAGE_ERROR;
+  await end();
 }

@@ -1,20 +1,23 @@
 /**
- * `mmsg recv`: a bound socket → recvmmsg(2) → standard output, a count or a checksum → a summary.
+ * `mmsg recv`: a bound socket → recvmmsg(2) or node:dgram → standard output, a count or a checksum → a summary.
  */
 import { lstatSync, unlinkSync } from 'node:fs';
 import { DatagramSocket } from '../datagram-socket.ts';
 import { SendmmsgError } from '../errors.ts';
-import { MmsgReceiver } from '../mmsg-receiver.ts';
+import type { DatagramReceiver } from '../mmsg-receiver.ts';
 import type { StopWaiting } from '../readiness.ts';
 import { Checksum } from './checksum.ts';
 import { DatagramOutput, type OutputFormat } from './datagram-output.ts';
+import { hideFallbackWarning } from './fallback.ts';
 import * as format from './format.ts';
+import { openReceiver } from './open-receiver.ts';
 import { describeTarget, resolveTarget, type SocketTarget, type Target } from './target.ts';
-import { type EndSignal, exitCodeOf, onEndSignal, say, showProgress } from './terminal.ts';
+import { type EndSignal, exitCodeOf, onEndSignal, onInputEnd, say, showProgress } from './terminal.ts';
 
 export interface RecvOptions {
   readonly count?: number;
   readonly idleTimeout?: number;
+  readonly endWithStdin?: boolean;
   readonly framing: 'lines' | 'length-prefixed';
   readonly bytes?: boolean;
   readonly checksum?: boolean;
@@ -27,13 +30,26 @@ export interface RecvOptions {
   readonly reusePort?: boolean;
 }
 
+/** Most bytes of a call's buffers. */
+const MOST_RECEIVED = 2 ** 30;
 /** Calls in a row before the event loop has its turn. */
 const CALLS_PER_BURST = 16;
-/** How long a signal lets what the kernel has already queued be read. */
+/** How long, after a signal, what the kernel has already queued is read. */
 const LAST_READ_MS = 250;
+
+/** Options that make no sense together; `undefined` if they do. `isFramed`: whether the framing was asked for. */
+export function conflictOf(target: Target, options: RecvOptions, isFramed: boolean): string | undefined {
+  const { reusePort, bytes, batchSize, maxSize } = options;
+  if (reusePort === true && 'path' in target) return '--reuse-port is for UDP';
+  if (bytes === true && isFramed) return '--bytes cannot be combined with --framing';
+  if (batchSize * maxSize > MOST_RECEIVED)
+    return '--max-size times --batch-size must be at most 1 GiB: it is kept in memory';
+  return undefined;
+}
 
 /** Runs the command; returns the exit status. Throws what keeps it from starting. */
 export async function recv(target: Target, options: RecvOptions): Promise<number> {
+  hideFallbackWarning(); // the summary tells
   const local = await resolveTarget(target);
   const socket = openSocket(local, options);
   try {
@@ -69,12 +85,12 @@ function removeStaleSocket(path: string, error: unknown): boolean {
 }
 
 /** Why receiving ended. */
-type End = 'count' | 'idle' | 'output' | EndSignal;
+type End = 'count' | 'idle' | 'stdin' | 'output' | EndSignal;
 
 /** One run: the polling, and all that is counted of it. */
 class Receiving {
   readonly #options: RecvOptions;
-  readonly #receiver: MmsgReceiver;
+  readonly #receiver: DatagramReceiver;
   readonly #address: string;
   readonly #checksum: Checksum | null;
   readonly #output: DatagramOutput | null;
@@ -89,7 +105,7 @@ class Receiving {
 
   constructor(socket: DatagramSocket, options: RecvOptions) {
     this.#options = options;
-    this.#receiver = new MmsgReceiver(socket, { ...options, recvBufferSize: options.recvBuffer });
+    this.#receiver = openReceiver(socket, { ...options, recvBufferSize: options.recvBuffer });
     this.#address = describeTarget(socket.address());
     this.#checksum = options.checksum === true ? new Checksum() : null;
     this.#output = this.#createOutput();
@@ -97,10 +113,11 @@ class Receiving {
   }
 
   async run(): Promise<number> {
-    const { quiet, idleTimeout } = this.#options;
+    const { quiet, idleTimeout, endWithStdin } = this.#options;
     const isTerminalTaken = this.#output !== null && process.stdout.isTTY;
     const hideProgress = quiet === true || isTerminalTaken ? () => {} : showProgress(() => this.#progress());
-    const leaveSignals = onEndSignal((signal) => this.#readLast(signal));
+    const leaveSignals = onEndSignal((signal) => void this.#readLast(signal));
+    const leaveInput = endWithStdin === true ? onInputEnd(() => void this.#readLast('stdin')) : () => {};
     const stopWatching = idleTimeout === undefined ? () => {} : this.#watchIdle(idleTimeout);
     try {
       const end = await new Promise<End>((resolve, reject) => {
@@ -117,6 +134,7 @@ class Receiving {
       hideProgress();
       this.#pause();
       stopWatching();
+      leaveInput();
       leaveSignals();
     }
   }
@@ -181,8 +199,9 @@ class Receiving {
     return hasMore;
   }
 
-  /** What was sent before the signal is in the kernel's queue: it still counts. */
-  #readLast(signal: EndSignal): void {
+  /** What was sent before the end is in the kernel's queue: it still counts. */
+  async #readLast(end: End): Promise<void> {
+    await this.#receiver.caughtUp();
     this.#pause();
     const until = performance.now() + LAST_READ_MS;
     try {
@@ -190,12 +209,15 @@ class Receiving {
     } catch (error) {
       this.#fail(error);
     }
-    this.#finish(signal);
+    this.#finish(end);
   }
 
   #watchIdle(milliseconds: number): () => void {
-    const check = (): void => {
+    let isWatching = true;
+    const check = async (): Promise<void> => {
       // A process that was held up has datagrams waiting; and a full output is no silence of the network.
+      await this.#receiver.caughtUp();
+      if (!isWatching) return;
       if (this.#output?.hasRoom === false) this.#lastAt = performance.now();
       else this.#onReadable();
       const left = this.#lastAt + milliseconds - performance.now();
@@ -203,7 +225,10 @@ class Receiving {
       else timer = setTimeout(check, left);
     };
     let timer = setTimeout(check, milliseconds);
-    return () => clearTimeout(timer);
+    return () => {
+      isWatching = false;
+      clearTimeout(timer);
+    };
   }
 
   #progress(): string {
@@ -215,35 +240,37 @@ class Receiving {
       `${count(this.#datagrams)} received`,
       size(this.#bytes),
       rate(this.#datagrams / seconds),
-      `${count(calls)} syscalls`,
-      `${ratio(this.#datagrams, calls)} a call`,
+      ...(calls === null ? [] : [`${count(calls)} syscalls`, `${ratio(this.#datagrams, calls)} a call`]),
     ].join(' · ');
   }
 
   #summarize(end: End): number {
     const { count, json } = this.#options;
-    const { truncated } = this.#receiver;
+    const { truncated, dropped } = this.#receiver;
     const isShort = count !== undefined && this.#datagrams < count;
     const seconds = this.#datagrams === 0 ? 0 : (this.#lastAt - this.#firstAt) / 1000;
     const checksum = this.#checksum?.digest();
     if (json === true) this.#printJson({ end, seconds, checksum });
     else if (this.#options.quiet === true || end !== 'output') this.#printSummary(seconds, checksum);
     if (truncated > 0) say(`${format.counted(truncated, 'datagram')} did not fit into --max-size and were cut off`);
+    if (dropped > 0) say(`dropped ${format.counted(dropped, 'datagram')}: standard output did not take them in time`);
     if (isShort && end !== 'output') say(`${format.count(this.#datagrams)} of ${format.count(count)} datagrams came`);
-    if (truncated > 0) return 1;
+    if (truncated > 0 || dropped > 0) return 1;
     if (!isShort || end === 'output') return 0;
     return end === 'SIGINT' || end === 'SIGTERM' ? exitCodeOf(end) : 1;
   }
 
   #printJson({ end, seconds, checksum }: { end: End; seconds: number; checksum: string | undefined }): void {
-    const { calls, truncated } = this.#receiver;
+    const { backend, calls, truncated, dropped } = this.#receiver;
     const summary = {
       address: this.#address,
+      backend,
       datagrams: this.#datagrams,
       bytes: this.#bytes,
       calls,
-      meanBatch: format.rounded(this.#datagrams / calls),
+      meanBatch: calls === null ? null : format.rounded(this.#datagrams / calls),
       truncated,
+      dropped,
       seconds: format.rounded(seconds),
       perSecond: Math.round(format.rounded(this.#datagrams / seconds)),
       end,
@@ -254,11 +281,12 @@ class Receiving {
 
   #printSummary(seconds: number, checksum: string | undefined): void {
     const { counted, rate, ratio, size } = format;
-    const { calls } = this.#receiver;
-    const how = `${counted(calls, 'syscall')}, ${ratio(this.#datagrams, calls)} datagrams each`;
+    const { backend, calls } = this.#receiver;
+    const many =
+      calls === null ? '' : `${counted(calls, 'syscall')}, ${ratio(this.#datagrams, calls)} datagrams each, `;
     const pace = seconds > 0 ? `, ${rate(this.#datagrams / seconds)}` : '';
     const total = `${counted(this.#datagrams, 'datagram')}, ${size(this.#bytes)} in ${seconds.toFixed(2)} s${pace}`;
-    say(`received ${total} (${how})`);
+    say(`received ${total} (${many}${backend})`);
     if (checksum !== undefined) say(`sha256 ${checksum}`);
   }
 }

@@ -2,24 +2,28 @@
  * `mmsg send`: a file or standard input → frames → the operator → a connected socket → a summary.
  */
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
-import { fstatSync } from 'node:fs';
+import { createReadStream, fstatSync } from 'node:fs';
 import { open } from 'node:fs/promises';
+import { isIP } from 'node:net';
 import type { Readable } from 'node:stream';
-import type { OperatorFunction } from 'rxjs';
+import type { OperatorFunction, Subscription } from 'rxjs';
 import { broadcast } from '../../operators/rxjs/broadcast.ts';
 import { sendmmsg } from '../../operators/rxjs/sendmmsg.ts';
+import type { Backend } from '../backend.ts';
 import type { BatchOptions } from '../batch-options.ts';
-import type { BatchReport, Datagram, DatagramLike } from '../datagram.ts';
+import type { BatchReport, Datagram, DatagramLike, RejectedDatagram } from '../datagram.ts';
 import { DatagramSocket } from '../datagram-socket.ts';
 import { CLOSE_CHANNEL, type SenderStats } from '../diagnostics.ts';
 import { endpoint } from '../sockaddr.ts';
 import { Checksum } from './checksum.ts';
 import type { KeyOf } from './conflation-key.ts';
+import { fallbackOf, hideFallbackWarning } from './fallback.ts';
 import * as format from './format.ts';
 import { FrameSource } from './frame-source.ts';
 import { createFramer, type Framing } from './framing.ts';
 import { describeTarget, resolveTarget, type SocketTarget, type Target } from './target.ts';
 import { type EndSignal, exitCodeOf, onEndSignal, say, showProgress } from './terminal.ts';
+import { findReceiver, isReceiverGone, whenReceived } from './wait-for-receiver.ts';
 
 export interface SendOptions {
   readonly file?: string;
@@ -33,6 +37,7 @@ export interface SendOptions {
   readonly bind?: Target;
   readonly to?: readonly Target[];
   readonly rate?: number;
+  readonly wait?: boolean;
   readonly pack?: number;
   readonly conflateBy?: KeyOf;
   readonly gso: 'auto' | 'off';
@@ -49,13 +54,25 @@ const READ_BYTES = 256 * 1024;
 const INTERRUPTED_DRAIN_MS = 5000;
 /** The longest that a timer takes: without the option, a slow receiver is waited for, as a pipe would. */
 const NO_DRAIN_TIMEOUT_MS = 2 ** 31 - 1;
-/** What the kernel answers on a unix socket whose receiver has closed, or when it is looked for again. */
-const RECEIVER_GONE: ReadonlySet<string> = new Set(['ECONNREFUSED', 'ENOTCONN', 'ENOENT']);
 /** Rejections that are told one by one. */
 const TOLD_REJECTIONS = 3;
 
 /** Options that make no sense together; `undefined` if they do. */
-export function conflictOf(target: Target, { to, pack, conflateBy, framing }: SendOptions): string | undefined {
+export function conflictOf(target: Target, options: SendOptions): string | undefined {
+  const { to, pack, conflateBy, framing, wait, bind, broadcast, skipEmpty } = options;
+  const isUnix = 'path' in target;
+  if (bind !== undefined && isUnix !== 'path' in bind)
+    return '--bind and the target are of different kinds: UDP and unix';
+  if (bind !== undefined && familyOf(bind) * familyOf(target) === 24)
+    return '--bind and the target are of IPv4 and of IPv6';
+  if (broadcast === true && isUnix) return '--broadcast is for UDP';
+  if (skipEmpty === true && framing.kind !== 'lines') return '--skip-empty needs --framing lines';
+  if (wait === true && !isUnix) {
+    return '--wait is for unix sockets: whether anybody listens at a UDP port is not to be known';
+  }
+  if (wait === true && conflateBy !== undefined) {
+    return '--wait cannot be combined with --conflate-by: one holds the input back, the other never does';
+  }
   if (pack !== undefined && conflateBy !== undefined) return '--pack cannot be combined with --conflate-by';
   if (pack !== undefined && framing.kind !== 'lines') return '--pack needs --framing lines';
   if (to === undefined) return undefined;
@@ -63,36 +80,55 @@ export function conflictOf(target: Target, { to, pack, conflateBy, framing }: Se
   return [target, ...to].some((each) => 'path' in each) ? '--to is for UDP' : undefined;
 }
 
+/** 4 or 6; 0 where it takes a look-up to know, or where there is none. */
+function familyOf(target: Target): number {
+  return 'path' in target ? 0 : isIP(target.host);
+}
+
 /** Runs the command; returns the exit status. Throws what keeps it from starting. */
 export async function send(target: Target, options: SendOptions): Promise<number> {
+  hideFallbackWarning();
   const peers = await Promise.all([target, ...(options.to ?? [])].map(resolveTarget));
   const [peer] = peers as [SocketTarget];
   if (peers.some(({ type }) => type !== peer.type))
     throw new Error('the targets are of IPv4 and of IPv6: one kind only');
-  const socket = await openSocket(peers, options);
   // Room for each datagram to all, and for the next one.
   const highWaterMark = Math.max(options.highWaterMark, peers.length === 1 ? 0 : 2 * peers.length);
-  const sending = new Sending(await openInput(options.file), socket, peers, { ...options, highWaterMark });
-  return await sending.run();
+  const input = await openInput(options.file);
+  return await new Sending(input, peers, { ...options, highWaterMark }).run();
 }
 
 async function openSocket(peers: readonly SocketTarget[], options: SendOptions): Promise<DatagramSocket> {
   const bind = options.bind === undefined ? {} : { bind: (await resolveTarget(options.bind)).name };
   const [peer] = peers as [SocketTarget];
-  return DatagramSocket.open({
-    type: peer.type,
-    ...(peers.length === 1 && { connect: peer.name }),
-    ...bind,
-    broadcast: options.broadcast === true,
-    sendBufferSize: options.sendBuffer,
-  });
+  try {
+    return DatagramSocket.open({
+      type: peer.type,
+      ...(peers.length === 1 && { connect: peer.name }),
+      ...bind,
+      broadcast: options.broadcast === true,
+      sendBufferSize: options.sendBuffer,
+    });
+  } catch (error) {
+    if (peer.type !== 'unix' || options.wait === true || !isReceiverGone(error)) throw error;
+    throw new Error(`${(error as Error).message} (--wait waits for it)`);
+  }
 }
 
 async function openInput(file: string | undefined): Promise<Readable> {
   if (file !== undefined && file !== '-') return (await open(file)).createReadStream({ highWaterMark: READ_BYTES });
   // What Node makes of a redirected file reads it in small pieces; a pipe or a terminal it knows best.
-  if (!fstatSync(0).isFile()) return process.stdin;
-  return (await open('/dev/stdin')).createReadStream({ highWaterMark: READ_BYTES });
+  return isRedirectedFile()
+    ? createReadStream('', { fd: 0, autoClose: false, highWaterMark: READ_BYTES })
+    : process.stdin;
+}
+
+function isRedirectedFile(): boolean {
+  try {
+    return fstatSync(0).isFile();
+  } catch {
+    return false; // a console of Windows is not to be asked
+  }
 }
 
 type IpName = { readonly address: string; readonly port: number };
@@ -107,26 +143,58 @@ function keyOfDatagram(keyOf: KeyOf): (datagram: DatagramLike) => unknown {
   };
 }
 
-/** One run: the stream, and all that is counted of it. */
+/** What was sent in all, however often the receiver had to be waited for. */
+interface Totals {
+  backend: Backend | null;
+  sent: number;
+  bytes: number;
+  syscalls: number;
+  rejected: number;
+  dropped: number;
+  conflated: number;
+  wouldBlocks: number;
+  shortCounts: number;
+  pendingErrors: number;
+}
+
+/** One run: the stream, or one after another where the receiver is waited for, and all that is counted of it. */
 class Sending {
-  readonly #socket: DatagramSocket;
   readonly #peers: readonly SocketTarget[];
   readonly #options: SendOptions;
   readonly #source: FrameSource;
   readonly #checksum: Checksum | null;
-  readonly #startedAt: number = performance.now();
+  readonly #calledOff: AbortController = new AbortController();
+  readonly #totals: Totals = {
+    backend: null,
+    sent: 0,
+    bytes: 0,
+    syscalls: 0,
+    rejected: 0,
+    dropped: 0,
+    conflated: 0,
+    wouldBlocks: 0,
+    shortCounts: 0,
+    pendingErrors: 0,
+  };
+  readonly #errors: Map<string, number> = new Map();
+  #startedAt = performance.now();
+  #subscription: Subscription | null = null;
+  /** Where in the input the present stream began. */
+  #firstFrame = 0;
   // For the progress; the summary is the sender's own account.
   #sent = 0;
   #syscalls = 0;
   #rejected = 0;
-  readonly #errors: Map<string, number> = new Map();
-  #stats: SenderStats | null = null;
+  /** Rejected for want of a receiver in this stream, and taken back. */
+  #takenBack = 0;
+  #isWaiting = false;
+  #wasReceiverGone = false;
   #failure: Error | null = null;
   #signal: EndSignal | null = null;
+  #giveUp: NodeJS.Timeout | undefined;
 
-  constructor(input: Readable, socket: DatagramSocket, peers: readonly SocketTarget[], options: SendOptions) {
-    const { framing, skipEmpty, checksum, highWaterMark, highWaterMarkBytes, pack, conflateBy } = options;
-    this.#socket = socket;
+  constructor(input: Readable, peers: readonly SocketTarget[], options: SendOptions) {
+    const { framing, skipEmpty, checksum, highWaterMark, highWaterMarkBytes, pack, conflateBy, wait } = options;
     this.#peers = peers;
     this.#options = options;
     const sum = checksum === true ? new Checksum() : null;
@@ -137,57 +205,120 @@ class Sending {
       {
         highWaterMark,
         highWaterMarkBytes,
+        readAhead: options.rate, // a second's worth: Ctrl-C drains it in time
         copies: peers.length,
         packBytes: pack,
         isLatestOnly: conflateBy !== undefined,
+        isKept: wait === true,
       },
       sum === null ? undefined : (frame) => sum.add(frame),
     );
   }
 
   async run(): Promise<number> {
-    const { quiet } = this.#options;
+    const { quiet, wait } = this.#options;
     const hideProgress = quiet === true ? () => {} : showProgress(() => this.#progress());
-    const onClose = (message: unknown): void => {
-      this.#stats = (message as { stats: SenderStats }).stats;
-    };
-    subscribe(CLOSE_CHANNEL, onClose);
-    await this.#stream();
-    unsubscribe(CLOSE_CHANNEL, onClose);
-    hideProgress();
-    this.#socket.close();
+    const leaveSignals = onEndSignal((signal) => this.#end(signal));
+    let socket: DatagramSocket | undefined;
+    try {
+      const open = (): Promise<DatagramSocket> => openSocket(this.#peers, this.#options);
+      socket = wait === true ? await this.#whenReceived(open) : await open();
+      if (socket !== undefined) await this.#sendAll(socket);
+    } finally {
+      clearTimeout(this.#giveUp);
+      leaveSignals();
+      hideProgress();
+      socket?.close();
+    }
     return this.#summarize((performance.now() - this.#startedAt) / 1000);
   }
 
-  #stream(): Promise<void> {
-    const { drainTimeout } = this.#options;
-    const operator = this.#operator();
+  /** Streams, and again what a receiver that went away did not get, once it is back. */
+  async #sendAll(socket: DatagramSocket): Promise<void> {
+    const fallback = fallbackOf(socket);
+    if (fallback !== undefined && this.#options.quiet !== true) say(fallback);
+    this.#startedAt = performance.now();
+    do await this.#stream(socket);
+    while (this.#source.takenBack > 0 && (await this.#isReceiverBack()));
+    this.#totals.dropped += this.#source.takenBack;
+  }
+
+  async #isReceiverBack(): Promise<boolean> {
+    const { path } = this.#peers[0]!.name as { path: string };
+    const isBack = await this.#whenReceived(() => {
+      findReceiver(path);
+      return true;
+    });
+    return isBack === true;
+  }
+
+  async #whenReceived<T>(attempt: () => T | Promise<T>): Promise<T | undefined> {
+    this.#isWaiting = true;
+    const tell = (): void => {
+      if (this.#options.quiet !== true) say(`waiting for ${describeTarget(this.#peers[0]!.name)}`);
+    };
+    try {
+      return await whenReceived(attempt, this.#calledOff.signal, tell);
+    } finally {
+      this.#isWaiting = false;
+    }
+  }
+
+  /** The first signal: what was read is still sent, if anybody takes it. */
+  #end(signal: EndSignal): void {
+    this.#signal = signal;
+    this.#calledOff.abort();
+    const giveUp = (): void => this.#subscription?.unsubscribe();
+    this.#giveUp = setTimeout(giveUp, this.#options.drainTimeout ?? INTERRUPTED_DRAIN_MS);
+    this.#source.stop();
+  }
+
+  /** One stream: resolves when all that it has sent, and not sent, is in the totals. */
+  #stream(socket: DatagramSocket): Promise<void> {
+    this.#firstFrame = this.#source.datagrams - this.#source.takenBack;
+    this.#takenBack = 0;
     return new Promise((resolve) => {
-      let giveUp: NodeJS.Timeout | undefined;
-      const leaveSignals = onEndSignal((signal) => {
-        this.#signal = signal;
-        giveUp = setTimeout(() => subscription.unsubscribe(), drainTimeout ?? INTERRUPTED_DRAIN_MS);
-        this.#source.stop();
-      });
-      const subscription = this.#source.frames.pipe(operator).subscribe({
+      const onClose = (message: unknown): void => {
+        unsubscribe(CLOSE_CHANNEL, onClose);
+        this.#add((message as { stats: SenderStats }).stats);
+        resolve();
+      };
+      subscribe(CLOSE_CHANNEL, onClose);
+      this.#subscription = this.#source.frames.pipe(this.#operator(socket)).subscribe({
         next: (report) => this.#book(report),
         error: (error: Error) => {
           this.#failure = error;
         },
       });
-      subscription.add(() => {
-        clearTimeout(giveUp);
-        leaveSignals();
-        resolve();
-      });
     });
   }
 
-  #operator(): OperatorFunction<Uint8Array, BatchReport> {
+  /** What was taken back is neither rejected nor dropped, but sent by the next stream. */
+  #add(stats: SenderStats): void {
+    const totals = this.#totals;
+    const hasTakenBack = this.#takenBack > 0;
+    totals.backend = stats.backend;
+    totals.rejected += stats.rejected - this.#takenBack;
+    totals.dropped += stats.dropped - (hasTakenBack ? stats.droppedBy.teardown : 0);
+    for (const each of [
+      'sent',
+      'bytes',
+      'syscalls',
+      'conflated',
+      'wouldBlocks',
+      'shortCounts',
+      'pendingErrors',
+    ] as const) {
+      totals[each] += stats[each];
+    }
+  }
+
+  #operator(socket: DatagramSocket): OperatorFunction<Uint8Array, BatchReport> {
     const { batchSize, flushAfter, highWaterMark, highWaterMarkBytes, drainTimeout } = this.#options;
     const { rate, pack, conflateBy, gso, offload } = this.#options;
     const options: BatchOptions = {
-      batchSize,
+      // With a rate, the source stops short of a large batch.
+      batchSize: Math.min(batchSize, rate ?? batchSize),
       // The source stops short of the byte mark, so a flush must not wait for that mark to be reached.
       batchBytes: Math.max(1, highWaterMarkBytes >>> 1),
       flushAfterMs: flushAfter,
@@ -203,21 +334,33 @@ class Sending {
       ...(pack !== undefined && { pack: { maxBytes: pack } }),
       ...(conflateBy !== undefined && { conflateBy: keyOfDatagram(conflateBy) }),
     };
-    if (this.#peers.length === 1) return sendmmsg(this.#socket, options);
+    if (this.#peers.length === 1) return sendmmsg(socket, options);
     const peers = this.#peers.map(({ name }) => endpoint((name as IpName).address, (name as IpName).port));
-    return broadcast(this.#socket, peers, options);
+    return broadcast(socket, peers, options);
   }
 
   #book(report: BatchReport): void {
+    const isHeld = this.#options.wait === true && this.#signal === null;
+    const gone: Uint8Array[] = [];
     this.#sent += report.sent;
     this.#syscalls += report.syscalls;
-    for (const { sequence, error } of report.rejected) {
-      if (this.#rejected++ < TOLD_REJECTIONS) say(`datagram ${sequence + 1} was rejected: ${error.message}`);
-      this.#errors.set(error.code, (this.#errors.get(error.code) ?? 0) + 1);
-      // A unix receiver that is gone does not come back to this socket; the rest of the input need not be tried.
-      if (this.#peers[0]!.type === 'unix' && RECEIVER_GONE.has(error.code)) this.#source.stop();
+    for (const rejection of report.rejected) {
+      if (isHeld && isReceiverGone(rejection.error)) gone.push(rejection.payload);
+      else this.#reject(rejection);
     }
     this.#source.settle(report);
+    if (gone.length === 0) return;
+    this.#takenBack += gone.length;
+    this.#source.takeBack(gone);
+    // What is queued behind them must not overtake them, should the receiver be back just now.
+    this.#subscription?.unsubscribe();
+  }
+
+  #reject({ sequence, error }: RejectedDatagram): void {
+    const position = this.#firstFrame + sequence + 1;
+    if (this.#rejected++ < TOLD_REJECTIONS) say(`datagram ${position} was rejected: ${error.message}`);
+    this.#errors.set(error.code, (this.#errors.get(error.code) ?? 0) + 1);
+    if (this.#peers[0]!.type === 'unix' && isReceiverGone(error)) this.#wasReceiverGone = true;
   }
 
   #progress(): string {
@@ -230,6 +373,7 @@ class Sending {
       `${ratio(this.#sent, this.#syscalls)} a call`,
       `queue ${count(this.#source.queued)}`,
       ...(this.#rejected > 0 ? [`${count(this.#rejected)} rejected`] : []),
+      ...(this.#isWaiting ? ['waiting for the receiver'] : []),
       ...(this.#signal === null ? [] : ['draining; once more to quit at once']),
     ].join(' · ');
   }
@@ -237,18 +381,23 @@ class Sending {
   #summarize(seconds: number): number {
     const problem = this.#failure ?? this.#source.problem;
     const { json, quiet } = this.#options;
-    const stats = this.#stats!;
     const isCutShort = !this.#source.isExhausted || this.#source.problem !== null;
     const checksum = this.#checksum?.digest();
-    if (json === true) this.#printJson(stats, seconds, checksum, isCutShort);
-    else if (quiet !== true) this.#printSummary(stats, seconds, checksum);
+    if (json === true) this.#printJson(seconds, checksum, isCutShort);
+    else if (quiet !== true) this.#printSummary(seconds, checksum);
     if (problem !== null) say(problem.message);
-    if (stats.rejected > 0 || stats.dropped > 0 || problem !== null) return 1;
+    if (this.#totals.rejected > 0 || this.#totals.dropped > 0 || problem !== null) return 1;
     return this.#signal !== null && isCutShort ? exitCodeOf(this.#signal) : 0;
   }
 
-  #printJson(stats: SenderStats, seconds: number, checksum: string | undefined, isCutShort: boolean): void {
-    const { sent, bytes, syscalls, rejected, dropped, backend, wouldBlocks, shortCounts, pendingErrors } = stats;
+  /** Lines that share the datagram of an earlier one. */
+  get #packed(): number {
+    const { sent, rejected, dropped } = this.#totals;
+    return this.#options.pack === undefined ? 0 : this.#source.datagrams - sent - rejected - dropped;
+  }
+
+  #printJson(seconds: number, checksum: string | undefined, isCutShort: boolean): void {
+    const { sent, bytes, syscalls, rejected, dropped, backend, wouldBlocks, shortCounts, pendingErrors } = this.#totals;
     const problem = this.#failure ?? this.#source.problem;
     const summary = {
       target: this.#peers.map(({ name }) => describeTarget(name)).join(','),
@@ -259,8 +408,8 @@ class Sending {
       meanBatch: format.rounded(sent / syscalls),
       rejected,
       dropped,
-      ...(this.#options.pack !== undefined && { packed: stats.packed }),
-      ...(this.#options.conflateBy !== undefined && { conflated: stats.conflated }),
+      ...(this.#options.pack !== undefined && { packed: this.#packed }),
+      ...(this.#options.conflateBy !== undefined && { conflated: this.#totals.conflated }),
       errors: Object.fromEntries(this.#errors),
       wouldBlocks,
       shortCounts,
@@ -275,10 +424,10 @@ class Sending {
     process.stdout.write(`${JSON.stringify(summary)}\n`);
   }
 
-  #printSummary(stats: SenderStats, seconds: number, checksum: string | undefined): void {
-    const { sent, bytes, syscalls, rejected, dropped, backend } = stats;
+  #printSummary(seconds: number, checksum: string | undefined): void {
+    const { sent, bytes, syscalls, rejected, dropped, conflated, pendingErrors, backend } = this.#totals;
     const { count, counted, rate, ratio, size } = format;
-    const how = `${counted(syscalls, 'syscall')}, ${ratio(sent, syscalls)} datagrams each, ${backend}`;
+    const how = `${counted(syscalls, 'syscall')}, ${ratio(sent, syscalls)} datagrams each${backend === null ? '' : `, ${backend}`}`;
     say(
       `sent ${counted(sent, 'datagram')}, ${size(bytes)} in ${seconds.toFixed(2)} s, ${rate(sent / seconds)} (${how})`,
     );
@@ -286,10 +435,10 @@ class Sending {
       const codes = [...this.#errors].map(([code, times]) => `${code} ${count(times)}`);
       say(`rejected ${counted(rejected, 'datagram')} (${codes.join(', ')})`);
     }
-    if (stats.packed > 0) say(`packed ${counted(sent + stats.packed, 'line')} into them`);
-    if (stats.conflated > 0)
-      say(`replaced ${counted(stats.conflated, 'datagram')} by newer ones before they were sent`);
-    if (stats.pendingErrors > 0) say(`nobody listens there, it seems: ${counted(stats.pendingErrors, 'ICMP error')}`);
+    if (this.#wasReceiverGone) say('the receiver was gone; with --wait, the input waits for it instead');
+    if (this.#packed > 0) say(`packed ${counted(sent + this.#packed, 'line')} into them`);
+    if (conflated > 0) say(`replaced ${counted(conflated, 'datagram')} by newer ones before they were sent`);
+    if (pendingErrors > 0) say(`nobody listens there, it seems: ${counted(pendingErrors, 'ICMP error')}`);
     if (dropped > 0) say(`dropped ${counted(dropped, 'datagram')}: the receiver did not take them in time`);
     if (this.#signal !== null) say(`ended by ${this.#signal}`);
     if (checksum !== undefined) say(`sha256 ${checksum}`);

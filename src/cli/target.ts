@@ -52,6 +52,7 @@ function parseTarget(text: string, lowestPort: 0 | 1): Target {
 }
 
 function parsePath(text: string): Target {
+  if (text === '' || text === '@') throw new InvalidArgumentError('Expected unix:PATH or unix:@NAME.');
   const path = text.startsWith('@') ? `\0${text.slice(1)}` : text;
   try {
     sockaddrOfPath(path);

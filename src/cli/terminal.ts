@@ -63,10 +63,35 @@ export function onEndSignal(end: (signal: EndSignal) => void): () => void {
   };
 }
 
-/** Resolves when all that was written to standard output has left the process, or nobody reads it any more. */
-export function outputFlushed(): Promise<void> {
-  return new Promise((resolve) => {
-    if (process.stdout.destroyed) resolve();
-    else process.stdout.write('', () => resolve());
-  });
+/**
+ * Calls `end` when standard input ends, or fails; what comes on it is thrown away.
+ *
+ * @returns lets go of standard input, which would keep the process alive
+ */
+export function onInputEnd(end: () => void): () => void {
+  const { stdin } = process;
+  stdin.once('end', end).once('error', end).resume();
+  return () => {
+    stdin.off('end', end).off('error', end);
+    stdin.on('error', () => {}).destroy();
+  };
+}
+
+/** Whether nothing that is written to standard output gets anywhere any more. */
+export function isOutputBroken(): boolean {
+  return process.stdout.errored !== null;
+}
+
+/**
+ * Resolves when all that was written to standard output has left the process.
+ *
+ * @returns why some of it has not; `null` if all has, or if its reader has gone (`mmsg recv … | head`), who wants no more
+ */
+export async function outputFlushed(): Promise<Error | null> {
+  const { stdout } = process;
+  // A write that is asynchronous (a pipe of Windows) fails only in its callback.
+  const failure: Error | null = isOutputBroken()
+    ? stdout.errored
+    : await new Promise((resolve) => stdout.write('', (error) => resolve(error ?? null)));
+  return (failure as NodeJS.ErrnoException | null)?.code === 'EPIPE' ? null : failure;
 }

@@ -9,6 +9,9 @@ import { afterEach } from 'vitest';
 
 const COMMAND = fileURLToPath(new URL('../../dist/src/cli/mmsg.js', import.meta.url));
 
+/** The compiled command, by this runtime. */
+export const NATIVE: readonly string[] = [process.execPath, COMMAND];
+
 export interface Ended {
   readonly code: number | null;
   readonly signal: NodeJS.Signals | null;
@@ -23,10 +26,13 @@ export class Mmsg {
   #stderr = '';
   #listeners: (() => void)[] = [];
 
-  /** @param readsOutput - whether its standard output is read from the start */
-  constructor(args: readonly string[], readsOutput = true) {
+  /**
+   * @param readsOutput - whether its standard output is read from the start
+   * @param command - what runs it, where that is not the compiled command as it is
+   */
+  constructor(args: readonly string[], readsOutput = true, command: readonly string[] = NATIVE) {
     const { CI: _ci, NODE_OPTIONS: _options, ...env } = process.env;
-    this.child = spawn(process.execPath, [COMMAND, ...args], { env });
+    this.child = spawn(command[0]!, [...command.slice(1), ...args], { env });
     running.add(this);
     const stdout: Buffer[] = [];
     if (readsOutput) this.child.stdout.on('data', (chunk: Buffer) => stdout.push(chunk));
@@ -107,8 +113,9 @@ export function checksumOf(datagrams: Iterable<Uint8Array>): string {
   return hash.digest('hex');
 }
 
-/** How long nothing may move before a writer counts as stuck. */
+/** How long nothing may move before a writer counts as stuck; at first the command has to start. */
 const STUCK_MS = 1500;
+const START_MS = 20_000;
 
 /**
  * Writes chunks to a command's standard input, at its pace, until it takes no more.
@@ -117,17 +124,19 @@ const STUCK_MS = 1500;
  */
 export async function writeUntilStuck({ child }: Mmsg, chunk: Buffer, most: number): Promise<number> {
   let written = 0;
+  let patience = START_MS;
   while (written < most) {
     written += chunk.length;
     if (child.stdin.write(chunk)) continue;
     const isStuck = await new Promise<boolean>((resolve) => {
-      const timer = setTimeout(resolve, STUCK_MS, true);
+      const timer = setTimeout(resolve, patience, true);
       child.stdin.once('drain', () => {
         clearTimeout(timer);
         resolve(false);
       });
     });
     if (isStuck) break;
+    patience = STUCK_MS;
   }
   return written;
 }

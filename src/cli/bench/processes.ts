@@ -10,7 +10,7 @@ import { converse } from './conversation.ts';
 import { withLongQueue } from './long-queue.ts';
 import type { Entry, Peer } from './peers.ts';
 import type { Metric, ReceiverMode, Result, Row } from './report.ts';
-import type { ReceiverCount, SenderResult, Workload } from './workload.ts';
+import type { ReceiverAddress, ReceiverCount, SenderResult, Workload } from './workload.ts';
 
 export interface Settings {
   readonly rounds: number;
@@ -30,7 +30,7 @@ export async function measureEntry(
   mode: ReceiverMode,
   peers: readonly Peer[],
   { rounds, seconds }: Settings,
-): Promise<{ result: Result; failures: readonly Failure[] }> {
+): Promise<{ result: Result; receivesBy: ReceiverAddress['receivesBy']; failures: readonly Failure[] }> {
   const path = pathFor(entry);
   const receiver = await startReceiver(mode, path);
   const workload: Workload = { ...entry.shape, ...(path !== undefined && { path }), port: receiver.port, seconds };
@@ -51,7 +51,8 @@ export async function measureEntry(
   }
   await receiver.stop();
   const rows = runs.map(({ row }) => row).filter(({ datagrams }) => datagrams > 0);
-  return { result: { workload: entry.shape.name, kind: entry.kind, receiver: mode, rows }, failures };
+  const result = { workload: entry.shape.name, kind: entry.kind, receiver: mode, rows };
+  return { result, receivesBy: receiver.receivesBy, failures };
 }
 
 /** Where its receiver listens, if on a unix socket. */
@@ -91,8 +92,7 @@ function book(row: Row, result: SenderResult, before: ReceiverCount, after: Rece
 }
 
 /** The receiving process. */
-export interface Receiver {
-  readonly port: number;
+export interface Receiver extends ReceiverAddress {
   /** What it has received, once nothing comes any more. */
   count(question?: 'count' | 'reset'): Promise<ReceiverCount>;
   stop(): Promise<void>;
@@ -103,7 +103,7 @@ export async function startReceiver(mode: ReceiverMode, path: string | undefined
   const prefix = mode === 'slow' ? (withLongQueue() ?? []) : [];
   const child = converse([...prefix, process.execPath, script, mode, ...(path === undefined ? [] : [path])]);
   return {
-    port: (await child.next()) as number,
+    ...((await child.next()) as ReceiverAddress),
     async count(question = 'count') {
       for (let previous = -1; ; ) {
         const count = (await child.ask(question)) as ReceiverCount;

@@ -1,25 +1,26 @@
 /**
- * The receiving end, a process of its own: counts with recvmmsg(2) and GRO, at once or slowly, or lets the kernel drop.
+ * The receiving end, a process of its own: counts with recvmmsg(2) and GRO, at once or slowly, or lets the kernel drop. Where there
+ * is no recvmmsg(2), node:dgram counts.
  *
- * `node receiver.js count|slow|drop|latency [PATH]`: prints its port on the first line (0 on a unix socket). Each line on stdin is
+ * `node receiver.js count|slow|drop|latency [PATH]`: prints a {@link ReceiverAddress} on the first line. Each line on stdin is
  * answered with a {@link ReceiverCount}; `reset` forgets the latencies so far.
  */
 import { createInterface } from 'node:readline';
 import { DatagramSocket } from '../../index.ts';
-import { type DatagramSink, MmsgReceiver } from '../../mmsg-receiver.ts';
+import { type DatagramReceiver, type DatagramSink, MmsgReceiver } from '../../mmsg-receiver.ts';
+import { hideFallbackWarning } from '../fallback.ts';
+import { openReceiver } from '../open-receiver.ts';
 import { quantile } from './statistics.ts';
-import type { ReceiverCount } from './workload.ts';
+import type { ReceiverAddress, ReceiverCount } from './workload.ts';
 
 const [mode, path] = process.argv.slice(2);
 const isDropping = mode === 'drop';
+hideFallbackWarning(); // the table tells
 // Bound to all of 127/8 alike: the destinations of a broadcast are 127.1.x.y. A full buffer makes the kernel drop.
 const socket =
   path === undefined
     ? DatagramSocket.open({ bind: { address: '0.0.0.0' }, ...(isDropping && { recvBufferSize: 1 }) })
     : DatagramSocket.open({ type: 'unix', bind: { path } });
-const local = socket.address();
-process.stdout.write(`${'port' in local ? local.port : 0}\n`);
-
 let datagrams = 0;
 let bytes = 0;
 let latencies: number[] = [];
@@ -59,19 +60,30 @@ function dawdle(receiver: MmsgReceiver): void {
 const MOST_AT_ONCE = 16;
 const NEVER = new Int32Array(new SharedArrayBuffer(4));
 
-if (!isDropping) {
-  const receiver = new MmsgReceiver(socket, { recvBufferSize: 64 << 20 });
-  // It waits where it sets the pace (a unix socket), where its waking is part of what is measured, and where, without
-  // privilege, its buffer is too small to be left alone.
+/** Reads what comes, as soon as it is told of it. */
+function wait(receiver: DatagramReceiver): void {
+  const sink = mode === 'latency' ? time : count;
+  receiver.poll(() => {
+    for (let calls = 0; calls < 64 && receiver.receive(sink); calls++);
+  });
+}
+
+const receiver = isDropping ? undefined : openReceiver(socket, { recvBufferSize: 64 << 20 });
+const local = socket.address();
+const address: ReceiverAddress = {
+  port: 'port' in local ? local.port : 0,
+  receivesBy: receiver === undefined ? 'nothing' : receiver.backend,
+};
+process.stdout.write(`${JSON.stringify(address)}\n`);
+
+// It waits where it sets the pace (a unix socket), where its waking is part of what is measured, and where, without
+// privilege, its buffer is too small to be left alone.
+if (receiver instanceof MmsgReceiver) {
   if (mode === 'count' && path === undefined && receiver.recvBufferSize >= 4 << 20) look(receiver);
   else if (mode === 'slow') dawdle(receiver);
-  else {
-    const sink = mode === 'latency' ? time : count;
-    receiver.poll(() => {
-      for (let calls = 0; calls < 64 && receiver.receive(sink); calls++);
-    });
-  }
-}
+  else wait(receiver);
+} else if (receiver !== undefined) wait(receiver);
+
 createInterface({ input: process.stdin })
   .on('line', (line) => {
     if (line === 'reset') latencies = [];

@@ -56,6 +56,14 @@ export interface MemoryResult {
   readonly majorCollections: number;
 }
 
+/** Where the receiver listens, and what it receives by. */
+export interface ReceiverAddress {
+  /** 0 on a unix socket. */
+  readonly port: number;
+  /** `'nothing'` where it does not read. */
+  readonly receivesBy: 'recvmmsg' | 'recvmsg' | 'node:dgram' | 'nothing';
+}
+
 /** What the receiver tells when asked. */
 export interface ReceiverCount {
   readonly datagrams: number;

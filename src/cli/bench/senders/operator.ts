@@ -1,6 +1,6 @@
 /** `source$.pipe(map, sendmmsg(socket))`: the product as it is used. */
 
-import { map, Observable } from 'rxjs';
+import { map, Observable, Subject } from 'rxjs';
 import { type BatchOptions, type Datagram, DatagramSocket, endpoint, sendmmsg } from '../../../index.ts';
 import { measure, readWorkload } from '../measure.ts';
 import { addressesOf, lineOf } from '../workload.ts';
@@ -24,13 +24,34 @@ const datagramOf: (n: number) => Datagram =
       : (n: number) => ({ payload, to: peers[n % length]! });
 
 /** 0, 1, 2, … until the time is up. */
-const counted = (isOver: () => boolean): Observable<number> =>
+const flood = (isOver: () => boolean): Observable<number> =>
   new Observable((subscriber) => {
     for (let n = 0; !isOver() && !subscriber.closed; ) {
       for (const end = n + 1024; n < end; n++) subscriber.next(n);
     }
     subscriber.complete();
   });
+
+/** The same for node:dgram, which sends in later turns of the event loop: it waits while the queue is full. */
+const pressure = new Subject<boolean>();
+const trickle = (isOver: () => boolean): Observable<number> =>
+  new Observable((subscriber) => {
+    let n = 0;
+    let isFull = false;
+    const emit = (): void => {
+      while (!isFull && !isOver() && !subscriber.closed) subscriber.next(n++);
+      if (isOver()) subscriber.complete();
+    };
+    subscriber.add(
+      pressure.subscribe((full) => {
+        isFull = full;
+        if (!full) setImmediate(emit);
+      }),
+    );
+    emit();
+  });
+const isTrickling = socket.backend === 'node:dgram';
+const counted = isTrickling ? trickle : flood;
 
 /** Where lines are packed, they are what counts: how many, and their bytes with a newline each. */
 const isPacked = options.pack !== undefined;
@@ -50,7 +71,10 @@ await measure(
       let sent = 0;
       const before = joined;
       counted(isOver)
-        .pipe(map(isPacked ? lineFor : datagramOf), sendmmsg(socket, { ...options, warn: false }))
+        .pipe(
+          map(isPacked ? lineFor : datagramOf),
+          sendmmsg(socket, { ...options, warn: false, ...(isTrickling && { pressure }) }),
+        )
         .subscribe({
           next: (report) => {
             sent += report.sent;
