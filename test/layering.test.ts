@@ -10,10 +10,12 @@ const LEVELS: readonly (readonly RegExp[])[] = [
   [
     /^src\/(datagram|address-text|errors|destination-errors|option-names|errno|abi|clock|payload|call-out|warnings)\.ts$/,
   ],
-  [/^src\/(sockaddr|zone|multicast|cmsg|libc|readiness|descriptor|datagram-reader|batch-options|peers|gso|pace)\.ts$/],
+  [
+    /^src\/(sockaddr|zone|multicast|cmsg|koffi|libc|backend|readiness|descriptor|datagram-reader|batch-options|peers|gso|pace)\.ts$/,
+  ],
   [
     /^src\/(mmsg-(ring|table)|(segmenting|packing|conflating)-ring)\.ts$/,
-    /^src\/(datagram-socket|configurable-socket|sendmmsg-call|transport|dgram-transport)\.ts$/,
+    /^src\/(datagram-socket|configurable-socket|sendmmsg-call|transport|dgram-transport|shared-socket)\.ts$/,
     /^src\/socket-(controls|options)\.ts$/,
   ],
   [/^src\/(flush|mmsg-receiver)\.ts$/],
@@ -82,6 +84,15 @@ describe('layers', () => {
     ).toEqual(['./type-only.ts (type)', 'value', 'bare', './re-export.ts', 'type-query (type)', 'required', 'dynamic']);
   });
 
+  it('CONTRIBUTING.md has them as they are', () => {
+    const table = readFileSync(join(ROOT, 'CONTRIBUTING.md'), 'utf8');
+    const told = Array.from(table.matchAll(/^\| (\d) \| (.*?) \|/gm), ([, level, names]) =>
+      Array.from(names!.matchAll(/`([\w-]+)`/g), ([, name]) => [`src/${name}.ts`, Number(level)]),
+    ).flat();
+    const flat = files.filter((file) => /^src\/[^/]+$/.test(file));
+    expect(Object.fromEntries(told)).toEqual(Object.fromEntries(flat.map((file) => [file, levelOf(file)])));
+  });
+
   it.each(files)('%s has a level, and imports nothing above it', (file) => {
     expect(levelOf(file), 'add the file to LEVELS').toBeGreaterThanOrEqual(0);
     const imports = localImports(file);
@@ -102,10 +113,23 @@ describe('layers', () => {
     expect(cycles).toEqual([]);
   });
 
-  it('names koffi in libc.ts and readiness.ts only, and imports it in libc.ts only', () => {
+  it('names koffi in koffi.ts, libc.ts and readiness.ts only, and imports it in koffi.ts only', () => {
     const importers = files.filter((file) => importsIn(code.get(file)!).some(({ from }) => from.startsWith('koffi')));
-    expect(importers).toEqual(['src/libc.ts']);
-    expect(filesWith(/koffi/i).sort()).toEqual(['src/libc.ts', 'src/readiness.ts']);
+    expect(importers).toEqual(['src/koffi.ts']);
+    expect(filesWith(/koffi/i).sort()).toEqual(['src/koffi.ts', 'src/libc.ts', 'src/readiness.ts']);
+  });
+
+  it('loads nothing by a require of its own making but koffi, and the package.json for the command', () => {
+    const loading = /\bcreateRequire\b|['"](?:node:)?module['"]|\bgetBuiltinModule\b|\bdlopen\b|\brequire\s*\(/;
+    for (const text of ["import * as m from 'node:module'", 'process.dlopen(m, path)', "require('koffi')"]) {
+      expect(text).toMatch(loading);
+    }
+    expect(filesWith(loading).sort()).toEqual(['src/cli/mmsg.ts', 'src/koffi.ts']);
+    const loaded = Array.from(
+      code.get('src/koffi.ts')!.matchAll(/\bload(?:\.resolve)?\(([^)]*)\)/g),
+      ([, what]) => what,
+    );
+    expect(loaded).toEqual(["'koffi'", 'path']);
   });
 
   it('takes only types from rxjs below the operators, and nothing from ix', () => {
