@@ -16,7 +16,7 @@ import type { Sample } from './soak/sample.ts';
 import type { SoakResult } from './soak/soak.ts';
 import { StreamCheck } from './soak/stream-check.ts';
 import { type Point, theilSen, trendOf } from './soak/trend.ts';
-import { checkSamples, checkWorkload, LIMITS, MIB, type WorkloadResult } from './soak/verdict.ts';
+import { checkSamples, checkWorkload, KEPT_BY_KOFFI, LIMITS, MIB, type WorkloadResult } from './soak/verdict.ts';
 import { type ChildResult, run } from './support/child.ts';
 
 const SCRIPT = fileURLToPath(new URL('../dist/test/soak/run.js', import.meta.url));
@@ -270,6 +270,25 @@ describe('the trend', () => {
     expect(checkSamples(leaking(7200), [9, 9])[0]).toMatchObject({ ok: false });
   });
 
+  it('does not blame the sender for what koffi keeps of each thread that has ended', () => {
+    const growing = (workersStarted: (second: number) => number): Sample[] =>
+      series((at) => 200 * MIB + at * 2 * KEPT_BY_KOFFI).map(({ at, value }) =>
+        sampleAt(at, { rss: value, workersStarted: workersStarted(at) }),
+      );
+    expect(
+      checkSamples(
+        growing((at) => 2 * at),
+        [9, 9],
+      )[0],
+    ).toMatchObject({ ok: true });
+    expect(
+      checkSamples(
+        growing(() => 0),
+        [9, 9],
+      )[0],
+    ).toMatchObject({ ok: false });
+  });
+
   it('is not judged in a run that is too short, and says so', () => {
     const samples = series((at) => at * MIB)
       .slice(0, 60)
@@ -312,6 +331,7 @@ function sampleAt(at: number, other: Partial<Sample> = {}): Sample {
     stalled: 3,
     senders: 9,
     workers: 2,
+    workersStarted: 0,
   };
   return { at, ...memory, ...delay, ...rest, ...other };
 }

@@ -26,6 +26,8 @@ export interface Sample {
   readonly stalled: number;
   readonly senders: number;
   readonly workers: number;
+  /** Workers that have been started, ever. */
+  readonly workersStarted: number;
 }
 
 const RESOLUTION_MS = 5;

@@ -169,6 +169,7 @@ class SoakRun {
       stalled: states.filter(({ isStalled }) => isStalled).length,
       senders: this.#ledger.live,
       workers: this.#workers.live,
+      workersStarted: this.#workers.started,
     };
     this.#last = { at, sent, received, starved };
     this.#samples.push(sample);
