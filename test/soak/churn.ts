@@ -115,7 +115,9 @@ async function webAborts(life: Life): Promise<void> {
 }
 
 /** Does what is told with a sender that has been given all. */
-function withSender(end: (sender: BatchSender, life: Life) => Promise<void>): (life: Life) => Promise<void> {
+function withSender(
+  end: (sender: BatchSender, life: Life, socket: DatagramSocket) => Promise<void>,
+): (life: Life) => Promise<void> {
   return async (life) => {
     const socket = life.socket();
     const sender = new BatchSender(socket, life.options);
@@ -123,7 +125,7 @@ function withSender(end: (sender: BatchSender, life: Life) => Promise<void>): (l
       sender.send(life.datagram(n));
       if (n % PER_TURN === 0) await turn();
     }
-    await end(sender, life);
+    await end(sender, life, socket);
     socket.close();
   };
 }
@@ -142,7 +144,11 @@ const LIVES: Readonly<Record<string, (life: Life) => Promise<void>>> = {
     await pause(bench, bench.dice.between(0, 40));
     sender.destroy();
   }),
-  socketCloses: withSender(async () => {}),
+  socketCloses: withSender(async (sender, _life, socket) => {
+    socket.close();
+    // An idle sender would learn of it with its next datagram only, and there is none.
+    if (sender.stats.queued === 0) sender.destroy();
+  }),
 };
 
 /** The socket's own failure is an error of its sender, which tells nobody here. */
