@@ -1,11 +1,13 @@
 /** What is looked at again and again while the soak runs. */
 import { readdirSync, readFileSync } from 'node:fs';
 import { type IntervalHistogram, monitorEventLoopDelay } from 'node:perf_hooks';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 
 export interface Sample {
   /** Seconds since the start. */
   readonly at: number;
-  /** Bytes, of the process. */
+  /** Bytes, of the process, behind a garbage collection: the queues of senders that have ended would be most of it. */
   readonly rss: number;
   readonly heapUsed: number;
   readonly external: number;
@@ -65,6 +67,15 @@ export function starvedMs(): number {
   } catch {
     return 0;
   }
+}
+
+setFlagsFromString('--expose-gc');
+const collectGarbage = runInNewContext('gc') as () => void;
+
+/** What is in use: what nobody can reach any more is given back before. */
+export function memoryInUse(): NodeJS.MemoryUsage {
+  collectGarbage();
+  return process.memoryUsage();
 }
 
 export function openDescriptors(): number {

@@ -9,7 +9,7 @@ import { Expectations } from './expectations.ts';
 import { Ledger, type Totals } from './ledger.ts';
 import type { Question, Sabotage } from './receiver-plan.ts';
 import { type ChannelState, ReceiverProcess } from './receiver-process.ts';
-import { LoopDelay, openDescriptors, type Sample, starvedMs } from './sample.ts';
+import { LoopDelay, memoryInUse, openDescriptors, type Sample, starvedMs } from './sample.ts';
 import { SENDERS } from './senders.ts';
 import { type Check, checkNone, checkSamples, checkWorkload, LIMITS, type WorkloadResult } from './verdict.ts';
 import { runThread, WORKERS } from './workers.ts';
@@ -151,7 +151,7 @@ class SoakRun {
     const totals = [...this.#ledger.totals().values()];
     const sent = sum(totals, (each) => each.sent + each.packed) + this.#workers.sent;
     const received = sum(states, (state) => state.received);
-    const { rss, heapUsed, external, arrayBuffers } = process.memoryUsage();
+    const { rss, heapUsed, external, arrayBuffers } = memoryInUse();
     const seconds = at - this.#last.at;
     const starved = starvedMs();
     const sample: Sample = {
