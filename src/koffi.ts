@@ -55,7 +55,7 @@ function loadFrom(file: string): FoundKoffi | undefined {
     const reason: NodeJS.ErrnoException = error instanceof Error ? error : new Error(String(error));
     if (path === undefined && reason.code === 'MODULE_NOT_FOUND') return undefined;
     const what = path === undefined ? 'koffi' : `koffi (${path})`;
-    return { failure: `${what} cannot be loaded: ${firstLine(reason.message)}. ${remedyFor(reason)}` };
+    return { failure: `${what} cannot be loaded: ${firstSentence(reason.message)} ${remedyFor(reason)}` };
   }
 }
 
@@ -73,8 +73,8 @@ function isUsable(version: unknown): boolean {
   return major === 3 && minor! >= 2;
 }
 
-function firstLine(text: string): string {
-  return text.split('\n', 1)[0]!.replace(/\.$/, '');
+function firstSentence(text: string): string {
+  return (text.split('\n', 1)[0] || 'it does not say why').replace(/[^.?]$/, '$&.');
 }
 
 declare const __webpack_require__: unknown;

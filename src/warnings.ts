@@ -34,7 +34,7 @@ export function warnOfRejection({ error, sequence }: RejectedDatagram): void {
 export function warnOfFallback(backend: string, reason: string, remedy: string): void {
   warn(
     'RX_SENDMMSG_FALLBACK',
-    `Datagrams are sent through ${backend}, one call each: ${reason}`,
+    `Datagrams are sent through ${backend}, not sendmmsg(2): ${reason}`,
     `${remedy} RX_SENDMMSG_BACKEND=${backend === 'sendmsg' ? backend : 'dgram'} in the environment says that it is meant so; ` +
       "DatagramSocket.open({ native: 'required' }) throws where there is nothing but node:dgram. Said once in a thread.",
   );

@@ -123,7 +123,7 @@ function expectOneWarning(told: ToldByChild, backend: string, reason: string | R
       {
         name: 'RxSendmmsgWarning',
         code: 'RX_SENDMMSG_FALLBACK',
-        message: `Datagrams are sent through ${backend}, one call each: ${thread.fallbackReason}`,
+        message: `Datagrams are sent through ${backend}, not sendmmsg(2): ${thread.fallbackReason}`,
         detail: expect.stringMatching(remedy),
       },
     ]);

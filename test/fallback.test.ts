@@ -22,7 +22,7 @@ async function json<T>(backend: string, reason: string, command: readonly string
   const { code, signal, stdout, stderr } = await run(command);
   expect({ code, signal, stderr }).toMatchObject({ code: 0, signal: null });
   const [head = '', ...rest] = stderr.split('\n');
-  const what = `[RX_SENDMMSG_FALLBACK] RxSendmmsgWarning: Datagrams are sent through ${backend}, one call each: ${reason}`;
+  const what = `[RX_SENDMMSG_FALLBACK] RxSendmmsgWarning: Datagrams are sent through ${backend}, not sendmmsg(2): ${reason}`;
   expect(head.replace(/^\(node:\d+\) /, '').slice(0, what.length)).toBe(what);
   expect(rest.slice(-3)).toEqual([
     expect.stringContaining('RX_SENDMMSG_BACKEND='),

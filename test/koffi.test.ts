@@ -248,7 +248,7 @@ describe('the failure tells what to do', () => {
     fake('app', '3.3.4', 'throw new Error("Cannot find the native Koffi module; did you bundle it correctly?")');
     expect(await failureWith()).toBe(
       'koffi (app/node_modules/koffi/index.js) cannot be loaded: ' +
-        'Cannot find the native Koffi module; did you bundle it correctly?. ' +
+        'Cannot find the native Koffi module; did you bundle it correctly? ' +
         `Install it for this platform, with its optional dependency @koromix/koffi-${platform}`,
     );
   });

@@ -8,7 +8,7 @@ const WARNING = 'RX_SENDMMSG_FALLBACK';
 
 /** One sentence about what does the sending of a socket in place of sendmmsg(2), and why; `undefined` where nothing does. */
 export function fallbackOf({ backend, fallbackReason }: DatagramSocket): string | undefined {
-  return fallbackReason && `Sending through ${backend}, a system call for each datagram: ${fallbackReason}`;
+  return fallbackReason && `Sending through ${backend}, not sendmmsg(2): ${fallbackReason}`;
 }
 
 /** Leaves the warning out, for a command that tells it itself; all others are shown as ever. */
