@@ -1,9 +1,12 @@
 /** What becomes of the command when what it prints gets lost. */
 import { spawnSync } from 'node:child_process';
-import { describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 import { NATIVE, scratch } from './support/mmsg.ts';
+import { requires } from './support/requires.ts';
 
 const MMSG = NATIVE.map((word) => `'${word}'`).join(' ');
+
+beforeEach((context) => requires(context, 'bash'));
 
 /** Runs a line of shell, in which `mmsg` is the command. */
 function shell(line: string): { status: number | null; stdout: string; stderr: string } {

@@ -1,5 +1,5 @@
 /** The package as npm publishes it, unpacked into projects of its users that have what they have installed, and nothing else. */
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -20,6 +20,12 @@ export interface Packed {
   readonly contents: string;
 }
 
+/** What `npm pack --json` tells of a package. */
+interface NpmPacked {
+  readonly filename: string;
+  readonly files: readonly { readonly path: string }[];
+}
+
 /** A package that this repository has installed. */
 export function installed(name: string): string {
   return join(ROOT, 'node_modules', name);
@@ -33,10 +39,11 @@ export function alias(name: string): string {
 /** Packs what was compiled. */
 export async function pack(): Promise<Packed> {
   folder = mkdtempSync(join(tmpdir(), 'rx-sendmmsg-packed-'));
-  await output(['npm', 'pack', ROOT, '--ignore-scripts', '--offline', '--pack-destination', folder]);
-  const tarball = join(folder, readdirSync(folder)[0]!);
-  await output(['tar', '-xzf', tarball, '-C', folder]);
-  return { tarball, contents: join(folder, 'package') };
+  const options = ['--ignore-scripts', '--offline', '--json', '--pack-destination', folder];
+  const [packed] = JSON.parse(await output(['npm', 'pack', ROOT, ...options])) as [NpmPacked];
+  const contents = join(folder, 'package');
+  for (const { path } of packed.files) cpSync(join(ROOT, path), join(contents, path)); // tar(1) need not be there
+  return { tarball: join(folder, packed.filename), contents };
 }
 
 /** A project that has the package, and other packages, by name and where they are. */

@@ -7,7 +7,18 @@ import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import type { TestContext } from 'vitest';
 
-export type Requirement = 'root' | 'ip' | 'tc' | 'netns' | 'strace' | 'cc' | 'chart' | 'nft' | 'bundlers' | 'compilers';
+export type Requirement =
+  | 'root'
+  | 'ip'
+  | 'tc'
+  | 'netns'
+  | 'strace'
+  | 'cc'
+  | 'bash'
+  | 'chart'
+  | 'nft'
+  | 'bundlers'
+  | 'compilers';
 
 const VEGA_LITE = fileURLToPath(new URL('../../benchmarks/node_modules/vega-lite', import.meta.url));
 const WEBPACK = fileURLToPath(new URL('../bundles/node_modules/webpack', import.meta.url));
@@ -20,6 +31,7 @@ const PROBES: Record<Requirement, readonly [reason: string, isThere: () => boole
   netns: ['no network namespace may be made', () => runs('unshare', '-n', 'true')],
   strace: ['no strace(1), or no ptrace(2)', () => runs('strace', '-o', '/dev/null', '-e', 'trace=none', 'true')],
   cc: ['no C compiler', () => runs('cc', '--version')],
+  bash: ['no bash(1)', () => runs('bash', '--version')],
   nft: ['no nft(8)', () => runs('nft', '--version')],
   chart: ['no chart library (npm ci --prefix benchmarks)', () => existsSync(VEGA_LITE)],
   bundlers: ['no bundlers (npm ci --prefix test/bundles)', () => existsSync(WEBPACK)],
