@@ -62,9 +62,9 @@ export class Lanes {
     return this.queued < this.#highWaterMark && this.queuedBytes < this.#highWaterMarkBytes;
   }
 
-  /** Whether so many bytes fit within the limits. */
+  /** Whether so many bytes fit within the limits; where not one byte would, no empty datagram goes in, either. */
   hasRoomFor(bytes: number): boolean {
-    return this.queued < this.#highWaterMark && this.queuedBytes + bytes <= this.#highWaterMarkBytes;
+    return this.queued < this.#highWaterMark && this.queuedBytes + Math.max(bytes, 1) <= this.#highWaterMarkBytes;
   }
 
   /** Whether at most this share of the queue is full. */

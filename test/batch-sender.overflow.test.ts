@@ -164,7 +164,7 @@ describe('send() that returned true', () => {
                 do {
                   model = model.slice(1);
                   dropped++;
-                } while (model.length > 0 && bytes() + size > limits.highWaterMarkBytes);
+                } while (model.length > 0 && bytes() + Math.max(size, 1) > limits.highWaterMarkBytes);
                 model.push(size);
               }
             }
@@ -178,6 +178,13 @@ describe('send() that returned true', () => {
       ),
       { numRuns: 60 },
     );
+  });
+
+  it('an empty datagram is queued in the place of the oldest, where those that are left fill the limit to the byte', () => {
+    const { sender } = blocked({ highWaterMark: 3, highWaterMarkBytes: 54 });
+    sender.send('0'); // in vain: from here on it waits
+    for (const size of [49, 5, 0]) sender.send(Buffer.alloc(size));
+    expect(sender.stats).toMatchObject({ queued: 2, queuedBytes: 5, droppedBy: { overflow: 2 } });
   });
 
   it.each(['drop-oldest', 'drop-newest'] as const)(
