@@ -156,8 +156,16 @@ export class LaneDriver {
       // The thread pool answers at once, as a rule, and until then nobody can say that the kernel has not taken it. node:dgram waits
       // for room; but its answer may be there already, and come to us in this turn of the event loop, behind the timers.
       else if (isInFlight && !(isLastLook && this.#transport.sendmmsg === null)) this.#watchDrain(1, true);
-      else this.#giveUpAs('drainTimeout');
+      else {
+        this.#giveUpAs('drainTimeout');
+        if (this.state === CLOSING) this.#watchFlights();
+      }
     });
+  }
+
+  /** What is still in flight then has as long again to be answered. */
+  #watchFlights(): void {
+    this.#disarmDrain = this.clock.after(this.#options.drainTimeoutMs, () => this.#transport.giveUpFlights?.());
   }
 
   /** Ends with an error: one last flush, the rest is dropped and told in a last report, then the observer's `error`. */

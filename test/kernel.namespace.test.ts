@@ -137,3 +137,17 @@ describe('a drain that the kernel holds up is given up in time', () => {
     expectConservation(stats);
   });
 });
+
+describe('through node:dgram', () => {
+  it('what is never answered, for the kernel never has memory for it, does not outlast the drain: it counts as dropped', async (context) => {
+    requires(context, 'root', 'ip', 'netns');
+    const options = { drainTimeoutMs: 300 };
+    const { stats, received } = await send(
+      { open: { sendBufferSize: 1 }, options, count: 30, odd: [[5, 8000]], receive: LOCAL },
+      ['env', 'RX_SENDMMSG_BACKEND=dgram', ...inNamespace('ip link set lo mtu 1500')],
+    );
+    expect(stats).toMatchObject({ backend: 'node:dgram', accepted: 30, sent: 5, dropped: 25, queued: 0 });
+    expect(stats.droppedBy).toMatchObject({ drainTimeout: 25 });
+    expect(numbersOf(received)).toEqual(range(5));
+  });
+});
