@@ -37,7 +37,8 @@ export interface BatchOptions {
   readonly maxAgeMs?: number | undefined;
   /**
    * On completion, give up when the kernel has taken nothing for so long, and drop what is left, ms; default 5000. It begins anew
-   * whenever the kernel takes something, and while a `pace` holds back it does not run.
+   * whenever the kernel takes something, and while a `pace` holds back it does not run. Through node:dgram what is in flight has as
+   * long again.
    */
   readonly drainTimeoutMs?: number | undefined;
   /**
