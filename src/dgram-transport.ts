@@ -7,7 +7,7 @@
 import { createSocket, type Socket } from 'node:dgram';
 import { isIPv6 } from 'node:net';
 import { AF_INET, AF_INET6 } from './abi.ts';
-import { EAGAIN, EBADF, EIO, errnoOf } from './errno.ts';
+import { EBADF, EIO, errnoOf } from './errno.ts';
 import { dgramError, unavailableError } from './errors.ts';
 import { type Arena, allocateDetached } from './libc.ts';
 import type { MmsgRing } from './mmsg-ring.ts';
@@ -45,8 +45,6 @@ export class DgramTransport extends TransportState implements Transport {
   readonly socket: Socket;
   readonly #shared: SharedSocket;
   #answers = 0;
-  /** How to answer what is in flight, in place of node:dgram. */
-  readonly #flights = new Set<(answer: number) => void>();
   /** What reading has told of a datagram that was sent before: as in the kernel the next call answers with it. */
   #pendingError = 0;
 
@@ -111,7 +109,6 @@ export class DgramTransport extends TransportState implements Transport {
     }
     // node:dgram answers before the event loop turns: every so often it is let turn, so that timers and I/O have theirs.
     const settle = (n: number): void => {
-      if (!this.#flights.delete(settle)) return; // it was given up
       if (++this.#answers % ANSWERS_PER_TURN === 0) setImmediate(done, n);
       else done(n);
     };
@@ -124,17 +121,12 @@ export class DgramTransport extends TransportState implements Transport {
     }
     const target = decodeSockaddr(ring.nameAt(0));
     const payload = ring.headPayload();
-    this.#flights.add(settle);
     try {
       if ('address' in target) this.socket.send(payload, target.port, target.address, answer);
       else this.socket.send(payload, answer);
     } catch (error) {
       setImmediate(answer, error as Error);
     }
-  }
-
-  giveUpFlights(): void {
-    for (const settle of [...this.#flights]) settle(-EAGAIN);
   }
 
   takeError(): number {

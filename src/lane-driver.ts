@@ -163,9 +163,11 @@ export class LaneDriver {
     });
   }
 
-  /** What is still in flight then has as long again to be answered. */
+  /** What is still in flight then, through node:dgram, has as long again to be answered. */
   #watchFlights(): void {
-    this.#disarmDrain = this.clock.after(this.#options.drainTimeoutMs, () => this.#transport.giveUpFlights?.());
+    this.#disarmDrain = this.clock.after(this.#options.drainTimeoutMs, () => {
+      for (const lane of this.lanes.all) lane.giveUpFlight();
+    });
   }
 
   /** Ends with an error: one last flush, the rest is dropped and told in a last report, then the observer's `error`. */

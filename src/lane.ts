@@ -5,6 +5,7 @@
  * takes the same lane, so its order holds. What a lane does when it may go on again is its owner's business.
  */
 import type { Clock, Disarm } from './clock.ts';
+import { EAGAIN } from './errno.ts';
 import type { FlushLoop, Verdict } from './flush.ts';
 import type { MmsgRing } from './mmsg-ring.ts';
 import type { Pace } from './pace.ts';
@@ -67,6 +68,8 @@ export class Lane {
   #falseWakes = 0;
   #blockedMs = 1;
   #waitedMs = 0;
+  /** Books the answer to what is in flight. */
+  #land: ((answer: number) => void) | null = null;
   #isAbandoned = false;
   readonly #isWanted = (): boolean => !this.#isAbandoned;
   /** When the wait for the kernel began; `null` where there is none. */
@@ -131,6 +134,14 @@ export class Lane {
     if (this.hold !== IN_FLIGHT) this.hold = FREE;
   }
 
+  /**
+   * Books what is in flight as not taken, where that may never be answered: libuv tries a datagram again and again that the kernel
+   * never has memory for (ENOBUFS). It may still go out, as long as the socket is open; nothing may be sent in its place.
+   */
+  giveUpFlight(): void {
+    this.#land?.(-EAGAIN);
+  }
+
   /** The end: waits for nothing, and of what is in flight nothing more is sent than cannot be called back. */
   abandon(): void {
     this.rest();
@@ -151,11 +162,14 @@ export class Lane {
     this.hold = IN_FLIGHT;
     this.ring.inFlight = vlen;
     const land = (answer: number): void => {
+      if (this.#land !== land) return; // it was given up
+      this.#land = null;
       this.hold = FREE;
       this.ring.inFlight = 0;
       if (answer > 0) this.#hasMoved();
       this.#owner.onLanded(this, this.loop.settle(vlen, answer), answer > 0);
     };
+    this.#land = land;
     this.#transport.sendmmsgLater(this.ring, vlen, this.#flags, land, this.#isWanted);
   }
 

@@ -58,11 +58,6 @@ export interface Transport {
     done: (answer: number) => void,
     isWanted?: () => boolean,
   ): void;
-  /**
-   * Answers what is in flight as not taken, where that may never be answered. libuv tries a datagram again and again that the kernel
-   * never has memory for (ENOBUFS); it may still go out, as long as the socket is open.
-   */
-  giveUpFlights?(): void;
   /** Reads and clears SO_ERROR. */
   takeError(): number;
   /** Connects a unix socket again to the path it was connected to: 0 or `-errno`; does nothing for any other. */
