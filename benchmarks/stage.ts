@@ -15,6 +15,8 @@ export const HERE: string = fileURLToPath(new URL('../..', import.meta.url));
 
 const COPIES = ['package.json', 'dist/benchmarks', 'dist/src/cli/bench'];
 
+const ENCODER = 'dist/benchmarks/senders/encode.js';
+
 /** The command of a sender, to run it over that library instead. */
 export type Stage = (command: readonly string[]) => readonly string[];
 
@@ -27,6 +29,8 @@ export function stage(checkout: string): Stage {
   const root = mkdtempSync(join(tmpdir(), 'mmsg-stage-'));
   process.once('exit', () => rmSync(root, { recursive: true, force: true }));
   for (const name of COPIES) cpSync(join(HERE, name), join(root, name), { recursive: true });
+  // What encoding costs is asked of the inside of a library: each brings its own script.
+  cpSync(join(checkout, ENCODER), join(root, ENCODER));
   mkdirSync(join(root, 'dist/src'), { recursive: true });
   const library = readdirSync(join(checkout, 'dist/src')).filter((name) => name !== 'cli');
   for (const name of ['node_modules', ...library.map((name) => `dist/src/${name}`)]) {

@@ -7,24 +7,24 @@
  */
 import { Writable } from 'node:stream';
 import { WritableStream } from 'node:stream/web';
-import { type BatchOptions, resolveBatchOptions } from './batch-options.ts';
-import type { BatchReport, DatagramLike } from './datagram.ts';
-import type { DatagramSocket } from './datagram-socket.ts';
-import type { SenderStats } from './diagnostics.ts';
-import { argumentTypeError } from './errors.ts';
-import { checkSignal, checkSocketSource, Outlet } from './outlet.ts';
+import { argumentTypeError } from './kernel/errors.ts';
+import type { BatchReport, DatagramLike } from './message/datagram.ts';
+import { type BatchOptions, resolveBatchOptions } from './sender/batch-options.ts';
+import type { SenderStats } from './sender/diagnostics.ts';
+import { checkSignal, checkSocketSource, Outlet } from './sender/outlet.ts';
+import type { DatagramSocket } from './socket/datagram-socket.ts';
 
-export type { Backend } from './backend.ts';
-export type { BatchOptions, PackOptions, PressureObserver } from './batch-options.ts';
-export { type BatchObserver, BatchSender } from './batch-sender.ts';
-export type { SchedulerLike } from './clock.ts';
-export type { BatchReport, Datagram, DatagramLike, Endpoint, Payload, RejectedDatagram } from './datagram.ts';
-export { DatagramSocket } from './datagram-socket.ts';
-export type { DropReason, GsoStats, SenderStats } from './diagnostics.ts';
-export { SendmmsgError } from './errors.ts';
-export type { PaceOptions } from './pace.ts';
-export { endpoint } from './sockaddr.ts';
-export type { SocketOptions } from './socket-options.ts';
+export type { Backend } from './kernel/backend.ts';
+export type { SchedulerLike } from './kernel/clock.ts';
+export { SendmmsgError } from './kernel/errors.ts';
+export type { BatchReport, Datagram, DatagramLike, Endpoint, Payload, RejectedDatagram } from './message/datagram.ts';
+export { endpoint } from './message/sockaddr.ts';
+export type { BatchOptions, PackOptions, PressureObserver } from './sender/batch-options.ts';
+export { type BatchObserver, BatchSender } from './sender/batch-sender.ts';
+export type { DropReason, GsoStats, SenderStats } from './sender/diagnostics.ts';
+export type { PaceOptions } from './sender/pace.ts';
+export { DatagramSocket } from './socket/datagram-socket.ts';
+export type { SocketOptions } from './socket/socket-options.ts';
 
 /**
  * The options of a batch, and who is told of each flush.

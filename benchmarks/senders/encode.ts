@@ -2,15 +2,16 @@
  * The cost of encoding alone, of one shape: datagrams into the ring and out again, without a system call. Prints the
  * nanoseconds of its rounds, or measures on demand where it is given a workload. A process for each shape, as in a program that sends one: the compiler would see all of them else.
  */
-import { AF_INET } from '../../src/abi.ts';
+
 import { measure, readWorkload } from '../../src/cli/bench/measure.ts';
-import type { DatagramLike } from '../../src/datagram.ts';
-import { DatagramReader } from '../../src/datagram-reader.ts';
-import { allocateDetached } from '../../src/libc.ts';
-import { MmsgRing, type RingLayout } from '../../src/mmsg-ring.ts';
-import { PackingRing } from '../../src/packing-ring.ts';
-import { SegmentingRing } from '../../src/segmenting-ring.ts';
-import { endpoint } from '../../src/sockaddr.ts';
+import { AF_INET } from '../../src/kernel/abi.ts';
+import { allocateDetached } from '../../src/kernel/libc.ts';
+import type { DatagramLike } from '../../src/message/datagram.ts';
+import { DatagramReader } from '../../src/message/datagram-reader.ts';
+import { endpoint } from '../../src/message/sockaddr.ts';
+import { MmsgRing, type RingLayout } from '../../src/queue/mmsg-ring.ts';
+import { PackingRing } from '../../src/queue/packing-ring.ts';
+import { SegmentingRing } from '../../src/queue/segmenting-ring.ts';
 import type { EncodedShape } from '../encode.ts';
 
 const DATAGRAMS = 500_000;

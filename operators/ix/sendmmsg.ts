@@ -1,11 +1,11 @@
 import { AbortError, throwIfAborted } from 'ix/aborterror';
 import { AsyncIterableX } from 'ix/asynciterable';
 import type { OperatorAsyncFunction } from 'ix/interfaces';
-import { type BatchOptions, type ResolvedBatchOptions, resolveBatchOptions } from '../../src/batch-options.ts';
-import type { BatchObserver } from '../../src/batch-sender.ts';
-import type { BatchReport, DatagramLike } from '../../src/datagram.ts';
-import type { DatagramSocket } from '../../src/datagram-socket.ts';
-import { checkSignal, checkSocketSource, Outlet, type SocketSource } from '../../src/outlet.ts';
+import type { BatchReport, DatagramLike } from '../../src/message/datagram.ts';
+import { type BatchOptions, type ResolvedBatchOptions, resolveBatchOptions } from '../../src/sender/batch-options.ts';
+import type { BatchObserver } from '../../src/sender/batch-sender.ts';
+import { checkSignal, checkSocketSource, Outlet, type SocketSource } from '../../src/sender/outlet.ts';
+import type { DatagramSocket } from '../../src/socket/datagram-socket.ts';
 
 /**
  * Sends each datagram of the source, in batches, through sendmmsg(2); the output is a report for each flush.

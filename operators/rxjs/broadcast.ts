@@ -1,9 +1,9 @@
 import { isObservable, type Observable, type OperatorFunction } from 'rxjs';
-import { type BatchOptions, resolveBatchOptions } from '../../src/batch-options.ts';
-import type { BatchSender } from '../../src/batch-sender.ts';
-import type { BatchReport, Endpoint, Payload } from '../../src/datagram.ts';
-import type { DatagramSocket } from '../../src/datagram-socket.ts';
-import { lastingPeersError, type Peers } from '../../src/peers.ts';
+import type { BatchReport, Endpoint, Payload } from '../../src/message/datagram.ts';
+import { lastingPeersError, type Peers } from '../../src/message/peers.ts';
+import { type BatchOptions, resolveBatchOptions } from '../../src/sender/batch-options.ts';
+import type { BatchSender } from '../../src/sender/batch-sender.ts';
+import type { DatagramSocket } from '../../src/socket/datagram-socket.ts';
 import { SenderSubscriber, senderOperator } from './sender-subscriber.ts';
 
 /**

@@ -1,9 +1,9 @@
 /** What the operators have in common: a sender of its own for each subscription, whose reports are the output. */
 import { Observable, type OperatorFunction, Subscriber } from 'rxjs';
-import type { ResolvedBatchOptions } from '../../src/batch-options.ts';
-import type { BatchSender } from '../../src/batch-sender.ts';
-import type { BatchReport } from '../../src/datagram.ts';
-import { checkSocketSource, openSender, type SocketSource } from '../../src/outlet.ts';
+import type { BatchReport } from '../../src/message/datagram.ts';
+import type { ResolvedBatchOptions } from '../../src/sender/batch-options.ts';
+import type { BatchSender } from '../../src/sender/batch-sender.ts';
+import { checkSocketSource, openSender, type SocketSource } from '../../src/sender/outlet.ts';
 
 /** The sender as a Subscriber of the source: overriding `_next` costs half of what an observer costs behind one. */
 export abstract class SenderSubscriber<T> extends Subscriber<T> {

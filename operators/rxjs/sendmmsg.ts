@@ -1,7 +1,7 @@
 import type { OperatorFunction } from 'rxjs';
-import { type BatchOptions, resolveBatchOptions } from '../../src/batch-options.ts';
-import type { BatchReport, DatagramLike } from '../../src/datagram.ts';
-import type { DatagramSocket } from '../../src/datagram-socket.ts';
+import type { BatchReport, DatagramLike } from '../../src/message/datagram.ts';
+import { type BatchOptions, resolveBatchOptions } from '../../src/sender/batch-options.ts';
+import type { DatagramSocket } from '../../src/socket/datagram-socket.ts';
 import { SenderSubscriber, senderOperator } from './sender-subscriber.ts';
 
 /**

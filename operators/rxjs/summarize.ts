@@ -12,8 +12,8 @@ import {
   type OperatorFunction,
   type SchedulerLike,
 } from 'rxjs';
-import type { BatchReport } from '../../src/datagram.ts';
-import { argumentTypeError, outOfRangeError } from '../../src/errors.ts';
+import { argumentTypeError, outOfRangeError } from '../../src/kernel/errors.ts';
+import type { BatchReport } from '../../src/message/datagram.ts';
 
 /**
  * What happened in one interval. Rates are those of the time that has really passed, so a late timer does not bend them.

@@ -3,7 +3,7 @@
  * the package. Senders and receiver are processes of their own; the senders take turns.
  */
 import { cpus, release, type } from 'node:os';
-import { DatagramSocket } from '../datagram-socket.ts';
+import { DatagramSocket } from '../socket/datagram-socket.ts';
 import { dgramPeer, type Entry, operatorPeer } from './bench/peers.ts';
 import { measureEntry } from './bench/processes.ts';
 import { medianOf, type Result, type Row } from './bench/report.ts';

@@ -4,8 +4,8 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { Subject, takeUntil, timer } from 'rxjs';
 import { sendmmsg } from '../../operators/rxjs/sendmmsg.ts';
-import { DatagramSocket } from '../datagram-socket.ts';
-import { CLOSE_CHANNEL, type SenderStats } from '../diagnostics.ts';
+import { CLOSE_CHANNEL, type SenderStats } from '../sender/diagnostics.ts';
+import { DatagramSocket } from '../socket/datagram-socket.ts';
 import { DemoReceiver, type Received } from './demo-receiver.ts';
 import { fallbackOf, hideFallbackWarning } from './fallback.ts';
 import * as format from './format.ts';

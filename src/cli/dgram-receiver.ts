@@ -4,8 +4,8 @@
  */
 import type { Socket } from 'node:dgram';
 import { setTimeout as delay, setImmediate as nextTurn } from 'node:timers/promises';
-import type { DatagramReceiver, DatagramSink, ReceiverOptions } from '../mmsg-receiver.ts';
-import type { StopWaiting } from '../readiness.ts';
+import type { StopWaiting } from '../kernel/readiness.ts';
+import type { DatagramReceiver, DatagramSink, ReceiverOptions } from '../receiver/mmsg-receiver.ts';
 
 /** What is kept, unless the options say: bytes. */
 const ROOM = 16 << 20;

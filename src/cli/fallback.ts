@@ -1,7 +1,7 @@
 /**
  * What the command says where sendmmsg(2) is not to be had.
  */
-import type { DatagramSocket } from '../datagram-socket.ts';
+import type { DatagramSocket } from '../socket/datagram-socket.ts';
 
 /** The process warning that tells of it, too. */
 const WARNING = 'RX_SENDMMSG_FALLBACK';

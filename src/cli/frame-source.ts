@@ -10,7 +10,7 @@
  */
 import type { Readable } from 'node:stream';
 import { Observable, type Subscriber } from 'rxjs';
-import type { BatchReport } from '../datagram.ts';
+import type { BatchReport } from '../message/datagram.ts';
 import type { Framer } from './framing.ts';
 import { KeptFrames } from './kept-frames.ts';
 

@@ -1,9 +1,10 @@
 /**
  * What a socket is received from with: recvmmsg(2) where it is to be had, else node:dgram.
  */
-import type { DatagramSocket } from '../datagram-socket.ts';
-import { SendmmsgError } from '../errors.ts';
-import { type DatagramReceiver, MmsgReceiver, type ReceiverOptions } from '../mmsg-receiver.ts';
+
+import { SendmmsgError } from '../kernel/errors.ts';
+import { type DatagramReceiver, MmsgReceiver, type ReceiverOptions } from '../receiver/mmsg-receiver.ts';
+import type { DatagramSocket } from '../socket/datagram-socket.ts';
 import { DgramReceiver } from './dgram-receiver.ts';
 
 /** @param socket - bound, and the caller's to close */

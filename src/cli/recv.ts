@@ -2,10 +2,10 @@
  * `mmsg recv`: a bound socket → recvmmsg(2) or node:dgram → standard output, a count or a checksum → a summary.
  */
 import { lstatSync, unlinkSync } from 'node:fs';
-import { DatagramSocket } from '../datagram-socket.ts';
-import { SendmmsgError } from '../errors.ts';
-import type { DatagramReceiver } from '../mmsg-receiver.ts';
-import type { StopWaiting } from '../readiness.ts';
+import { SendmmsgError } from '../kernel/errors.ts';
+import type { StopWaiting } from '../kernel/readiness.ts';
+import type { DatagramReceiver } from '../receiver/mmsg-receiver.ts';
+import { DatagramSocket } from '../socket/datagram-socket.ts';
 import { Checksum } from './checksum.ts';
 import { DatagramOutput, type OutputFormat } from './datagram-output.ts';
 import { hideFallbackWarning } from './fallback.ts';

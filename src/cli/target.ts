@@ -3,7 +3,7 @@
  */
 import { lookup } from 'node:dns/promises';
 import { InvalidArgumentError } from 'commander';
-import { sockaddrOfPath } from '../sockaddr.ts';
+import { sockaddrOfPath } from '../message/sockaddr.ts';
 
 /** A parsed `HOST:PORT`, `[IPV6]:PORT`, `unix:PATH` or `unix:@ABSTRACT`. */
 export type Target = { readonly host: string; readonly port: number } | { readonly path: string };

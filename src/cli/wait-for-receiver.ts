@@ -2,8 +2,8 @@
  * `mmsg send --wait`: waits until somebody listens at a unix path.
  */
 import { setTimeout as delay } from 'node:timers/promises';
-import { DatagramSocket } from '../datagram-socket.ts';
-import { SendmmsgError } from '../errors.ts';
+import { SendmmsgError } from '../kernel/errors.ts';
+import { DatagramSocket } from '../socket/datagram-socket.ts';
 
 /** Between two looks: from a few milliseconds, twice as long each time, to this. */
 const FIRST_LOOK_MS = 5;

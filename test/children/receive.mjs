@@ -1,8 +1,8 @@
 // Reads datagrams as fast as it can; argv: unix <path> | udp4. Tells its address, then answers "count" and "datagrams".
 import { createSocket } from 'node:dgram';
-import { DatagramSocket } from '../../dist/src/datagram-socket.js';
-import { libc } from '../../dist/src/libc.js';
-import { watchReadable } from '../../dist/src/readiness.js';
+import { libc } from '../../dist/src/kernel/libc.js';
+import { watchReadable } from '../../dist/src/kernel/readiness.js';
+import { DatagramSocket } from '../../dist/src/socket/datagram-socket.js';
 
 const [type, path] = process.argv.slice(2);
 const datagrams = [];

@@ -24,7 +24,7 @@ const path = join(tmpdir(), `rx-sendmmsg-threads-${process.pid}.sock`);
 const unix = DatagramSocket.open({ type: 'unix', bind: { path } });
 const udp = DatagramSocket.open({ bind: { address: '0.0.0.0' } });
 const { port } = udp.address();
-const { MmsgReceiver } = await import('../../dist/src/mmsg-receiver.js');
+const { MmsgReceiver } = await import('../../dist/src/receiver/mmsg-receiver.js');
 const reader = new MmsgReceiver(unix, { batchSize: 16, maxSize: 64 });
 // A reader that drains just then is one of the ways to die by.
 const reading = setInterval(() => random() < 0.3 && reader.receive(() => {}), 3);

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
 import { BatchSender, DatagramSocket } from '../../dist/src/index.js';
-import { MmsgReceiver } from '../../dist/src/mmsg-receiver.js';
+import { MmsgReceiver } from '../../dist/src/receiver/mmsg-receiver.js';
 
 const ROUNDS = 5;
 const WAIT_MS = 25;

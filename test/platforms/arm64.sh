@@ -9,7 +9,7 @@ set -euo pipefail
 cd "$(dirname "$0")"
 . ./packages.sh
 cd ../..
-(($# > 0)) || set -- test/abi test/sockaddr test/cmsg test/kernel.udp test/kernel.unix
+(($# > 0)) || set -- test/kernel/abi test/message/sockaddr test/message/cmsg test/sender/kernel.udp test/sender/kernel.unix
 
 # Children start by binfmt_misc, of a user namespace's own: the machine's is left as it is.
 if ! unshare --user --map-root-user --mount --net mount -t binfmt_misc none /proc/sys/fs/binfmt_misc; then

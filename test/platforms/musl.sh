@@ -26,6 +26,6 @@ LD_LIBRARY_PATH=$work exec $work/node_modules/@oven/bun-linux-x64-musl/bin/bun "
 END
 chmod +x "$work/bun"
 cd ../..
-NO_COLOR=1 RX_SENDMMSG_RUNTIMES=$work/bun node node_modules/vitest/vitest.mjs run --project=sendmmsg test/runtimes test/waiting --testNamePattern="on '?Bun" |
+NO_COLOR=1 RX_SENDMMSG_RUNTIMES=$work/bun node node_modules/vitest/vitest.mjs run --project=sendmmsg test/package/runtimes test/kernel/readiness --testNamePattern="on '?Bun" |
   tee "$work/log"
 grep -q '^ *Tests .* passed' "$work/log" # and not all left out by the pattern

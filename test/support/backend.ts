@@ -1,8 +1,8 @@
 /** Which backend sockets are opened on: `RX_SENDMMSG_BACKEND`, which is looked at each time. */
 import { afterEach } from 'vitest';
-import type { Backend } from '../../src/backend.ts';
-import { DatagramSocket } from '../../src/datagram-socket.ts';
-import type { SocketOptions } from '../../src/socket-options.ts';
+import type { Backend } from '../../src/kernel/backend.ts';
+import { DatagramSocket } from '../../src/socket/datagram-socket.ts';
+import type { SocketOptions } from '../../src/socket/socket-options.ts';
 
 export const VARIABLE = 'RX_SENDMMSG_BACKEND';
 const AT_FIRST = process.env[VARIABLE];

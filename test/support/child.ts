@@ -1,10 +1,10 @@
 /** Child processes that run the compiled package. */
 import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
-import type { BatchOptions } from '../../src/batch-options.ts';
-import type { Datagram } from '../../src/datagram.ts';
-import type { SenderStats } from '../../src/diagnostics.ts';
-import type { SocketOptions } from '../../src/socket-options.ts';
+import type { Datagram } from '../../src/message/datagram.ts';
+import type { BatchOptions } from '../../src/sender/batch-options.ts';
+import type { SenderStats } from '../../src/sender/diagnostics.ts';
+import type { SocketOptions } from '../../src/socket/socket-options.ts';
 
 /** What `children/send.mjs` does: see there. */
 export interface SendPlan {

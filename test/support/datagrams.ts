@@ -1,6 +1,6 @@
 /** Datagrams that tell their place in the input, and what must be true of those that arrive. */
 import { expect } from 'vitest';
-import type { SenderStats } from '../../src/diagnostics.ts';
+import type { SenderStats } from '../../src/sender/diagnostics.ts';
 
 /** Datagram `index`: its number, then filler up to `size` bytes. */
 export function numbered(index: number, size: number = 12): string {

@@ -1,7 +1,7 @@
 /** Forges the ICMP and ICMPv6 answers of a router: a raw socket on loopback, which takes root. */
-import { IOV_LEN, IOVEC_SIZE, MMSGHDR_SIZE, MSG_DONTWAIT, MSG_IOV, MSG_IOVLEN } from '../../src/abi.ts';
-import { findSender, type SendingLibc } from '../../src/libc.ts';
-import { sockaddrBytes, sockaddrOfAddress } from '../../src/sockaddr.ts';
+import { IOV_LEN, IOVEC_SIZE, MMSGHDR_SIZE, MSG_DONTWAIT, MSG_IOV, MSG_IOVLEN } from '../../src/kernel/abi.ts';
+import { findSender, type SendingLibc } from '../../src/kernel/libc.ts';
+import { sockaddrBytes, sockaddrOfAddress } from '../../src/message/sockaddr.ts';
 
 const SOCK_RAW = 3;
 const UDP = 17;

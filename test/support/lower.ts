@@ -27,15 +27,15 @@ import {
   SOL_SOCKET,
   SOL_UDP,
   UDP_SEGMENT,
-} from '../../src/abi.ts';
-import type { DatagramLike } from '../../src/datagram.ts';
-import { DatagramReader } from '../../src/datagram-reader.ts';
-import { DatagramSocket } from '../../src/datagram-socket.ts';
-import { SendmmsgError } from '../../src/errors.ts';
-import { Arena } from '../../src/libc.ts';
-import { MmsgRing } from '../../src/mmsg-ring.ts';
-import type { SocketOptions } from '../../src/socket-options.ts';
-import type { NativeTransport } from '../../src/transport.ts';
+} from '../../src/kernel/abi.ts';
+import { SendmmsgError } from '../../src/kernel/errors.ts';
+import { Arena } from '../../src/kernel/libc.ts';
+import type { DatagramLike } from '../../src/message/datagram.ts';
+import { DatagramReader } from '../../src/message/datagram-reader.ts';
+import { MmsgRing } from '../../src/queue/mmsg-ring.ts';
+import { DatagramSocket } from '../../src/socket/datagram-socket.ts';
+import type { SocketOptions } from '../../src/socket/socket-options.ts';
+import type { NativeTransport } from '../../src/socket/transport.ts';
 import { openNative } from './backend.ts';
 
 /** The SendmmsgError that `run` throws. */

@@ -1,5 +1,5 @@
 /** The ways of sending that the kernel suites run in: all must be alike, but for the number of calls. */
-import type { BatchOptions } from '../../src/batch-options.ts';
+import type { BatchOptions } from '../../src/sender/batch-options.ts';
 import { BACKEND } from './backend.ts';
 
 export interface Mode {

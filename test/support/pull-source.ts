@@ -1,6 +1,6 @@
 /** Sources that tell how they are pulled, and the slow reader at the other end. */
 import { setImmediate as turn } from 'node:timers/promises';
-import type { DatagramLike } from '../../src/datagram.ts';
+import type { DatagramLike } from '../../src/message/datagram.ts';
 import { numbered } from './datagrams.ts';
 import type { Receiver } from './receiver.ts';
 

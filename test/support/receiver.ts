@@ -20,10 +20,10 @@ import {
   MSG_LEN,
   SO_RCVBUFFORCE,
   SOL_SOCKET,
-} from '../../src/abi.ts';
-import { DatagramSocket } from '../../src/datagram-socket.ts';
-import { type Arena, libc } from '../../src/libc.ts';
-import { sockaddrBytes, sockaddrOfPath } from '../../src/sockaddr.ts';
+} from '../../src/kernel/abi.ts';
+import { type Arena, libc } from '../../src/kernel/libc.ts';
+import { sockaddrBytes, sockaddrOfPath } from '../../src/message/sockaddr.ts';
+import { DatagramSocket } from '../../src/socket/datagram-socket.ts';
 import { openNative, VARIABLE } from './backend.ts';
 
 const VLEN = 16;

@@ -1,12 +1,12 @@
 /** A kernel that answers as a test tells it to, and remembers every call: the other side of a FlushLoop. */
-import { AF_INET } from '../../src/abi.ts';
-import { DatagramReader } from '../../src/datagram-reader.ts';
-import { FlushLoop, type Verdict, type Wire } from '../../src/flush.ts';
-import { GsoLatch } from '../../src/gso.ts';
-import { allocateDetached } from '../../src/libc.ts';
-import type { MmsgRing } from '../../src/mmsg-ring.ts';
-import type { Pace } from '../../src/pace.ts';
-import { SegmentingRing } from '../../src/segmenting-ring.ts';
+import { AF_INET } from '../../src/kernel/abi.ts';
+import { allocateDetached } from '../../src/kernel/libc.ts';
+import { DatagramReader } from '../../src/message/datagram-reader.ts';
+import { GsoLatch } from '../../src/queue/gso.ts';
+import type { MmsgRing } from '../../src/queue/mmsg-ring.ts';
+import { SegmentingRing } from '../../src/queue/segmenting-ring.ts';
+import { FlushLoop, type Verdict, type Wire } from '../../src/sender/flush.ts';
+import type { Pace } from '../../src/sender/pace.ts';
 
 /** One call: the numbers of the datagrams it was given (of the first and how many), and the answer. */
 export interface Call {

@@ -15,11 +15,11 @@ import {
   MSG_NAMELEN,
   SO_RCVBUFFORCE,
   SOL_SOCKET,
-} from '../../src/abi.ts';
-import { DatagramSocket } from '../../src/datagram-socket.ts';
-import type { Arena } from '../../src/libc.ts';
-import { describeName } from '../../src/sockaddr.ts';
-import type { NativeTransport } from '../../src/transport.ts';
+} from '../../src/kernel/abi.ts';
+import type { Arena } from '../../src/kernel/libc.ts';
+import { describeName } from '../../src/message/sockaddr.ts';
+import { DatagramSocket } from '../../src/socket/datagram-socket.ts';
+import type { NativeTransport } from '../../src/socket/transport.ts';
 import { controlMessages } from './lower.ts';
 
 // <bits/in.h>: ask for IP_TOS and IPV6_TCLASS control messages.

@@ -2,7 +2,7 @@
  * Who takes part in a comparison: how to run each sender as a process of its own.
  */
 import { fileURLToPath } from 'node:url';
-import type { BatchOptions } from '../../batch-options.ts';
+import type { BatchOptions } from '../../sender/batch-options.ts';
 import type { Kind, ReceiverMode } from './report.ts';
 import type { Workload } from './workload.ts';
 

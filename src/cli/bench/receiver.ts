@@ -7,7 +7,7 @@
  */
 import { createInterface } from 'node:readline';
 import { DatagramSocket } from '../../index.ts';
-import { type DatagramReceiver, type DatagramSink, MmsgReceiver } from '../../mmsg-receiver.ts';
+import { type DatagramReceiver, type DatagramSink, MmsgReceiver } from '../../receiver/mmsg-receiver.ts';
 import { hideFallbackWarning } from '../fallback.ts';
 import { openReceiver } from '../open-receiver.ts';
 import { quantile } from './statistics.ts';

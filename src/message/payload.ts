@@ -1,0 +1,76 @@
+/**
+ * Payload values as they are, whatever their owner has done to them: the bytes of a view, the parts of a list.
+ */
+import { types } from 'node:util';
+import { argumentTypeError, SendmmsgError } from '../kernel/errors.ts';
+
+const { isDataView } = types;
+// The engine's own getters: a view's own property named byteLength must not decide what memory is sent.
+const TYPED_ARRAY = Object.getPrototypeOf(Uint8Array.prototype) as Uint8Array;
+export const ofTypedArray: ExtentGetters = extentGetters(TYPED_ARRAY);
+const ofDataView = extentGetters(DataView.prototype);
+const elementAt = TYPED_ARRAY.at;
+
+const { set } = Uint8Array.prototype;
+
+/** `to.set(bytes, at)` without the lookup, which V8 (of Node 20) does not inline for a Buffer: 4 ns. */
+export function copyInto(to: Buffer, bytes: Uint8Array, at: number): void {
+  set.call(to, bytes, at);
+}
+
+/** Most UTF-8 bytes of one UTF-16 code unit. */
+export const MAX_UTF8 = 3;
+
+export const NO_BYTES: Uint8Array = new Uint8Array(0);
+
+/** The elements as strings and fresh views; a list inside a list is refused. */
+export function snapshotList(list: readonly unknown[]): (string | Uint8Array)[] {
+  const parts: (string | Uint8Array)[] = [];
+  for (let index = 0; index < list.length; index++) {
+    const part = list[index];
+    if (typeof part === 'string') parts.push(part);
+    else if (ArrayBuffer.isView(part)) parts.push(bytesOf(part));
+    else throw argumentTypeError(`payload[${index}]`, 'a string, or a Buffer, TypedArray or DataView', part);
+  }
+  return parts;
+}
+
+/** A view's bytes; runs no user code. Throws for a detached buffer, or one that shrank away from under its view. */
+export function bytesOf(view: ArrayBufferView): Uint8Array {
+  const { buffer, byteOffset, byteLength } = isDataView(view) ? ofDataView : ofTypedArray;
+  try {
+    const length = byteLength.call(view);
+    // A DataView has thrown by now; a typed array whose bytes are gone says that it is empty, but has no elements.
+    if (length === 0 && !isDataView(view)) elementAt.call(view as Uint8Array, 0);
+    return new Uint8Array(buffer.call(view), byteOffset.call(view), length);
+  } catch (cause) {
+    throw new SendmmsgError('The payload views a detached or shrunk buffer', { code: 'ERR_INVALID_ARG_VALUE', cause });
+  }
+}
+
+export interface ExtentGetters {
+  readonly buffer: (this: ArrayBufferView) => ArrayBufferLike;
+  readonly byteOffset: (this: ArrayBufferView) => number;
+  readonly byteLength: (this: ArrayBufferView) => number;
+}
+
+function extentGetters(prototype: object): ExtentGetters {
+  const getter = (name: string): unknown => Object.getOwnPropertyDescriptor(prototype, name)!.get;
+  return {
+    buffer: getter('buffer'),
+    byteOffset: getter('byteOffset'),
+    byteLength: getter('byteLength'),
+  } as ExtentGetters;
+}
+
+/** A copy of a payload's bytes, as far as they can be read. */
+export function copyOf(payload: unknown): Uint8Array {
+  if (typeof payload === 'string') return new Uint8Array(Buffer.from(payload));
+  try {
+    if (ArrayBuffer.isView(payload)) return bytesOf(payload).slice();
+    if (Array.isArray(payload)) return new Uint8Array(Buffer.concat(payload.map((part) => copyOf(part))));
+  } catch {
+    // A detached buffer has no bytes to tell.
+  }
+  return NO_BYTES.slice();
+}

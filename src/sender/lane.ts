@@ -1,0 +1,198 @@
+/**
+ * A lane: one ring on its way to the kernel, the loop that flushes it, and the one thing that it waits for.
+ *
+ * A sender has one lane, or, on the thread pool, several, each with a flush in flight of its own; a destination always
+ * takes the same lane, so its order holds. What a lane does when it may go on again is its owner's business.
+ */
+import type { Clock, Disarm } from '../kernel/clock.ts';
+import { EAGAIN } from '../kernel/errno.ts';
+import type { MmsgRing } from '../queue/mmsg-ring.ts';
+import type { Transport } from '../socket/transport.ts';
+import type { FlushLoop, Verdict } from './flush.ts';
+import type { Pace } from './pace.ts';
+
+/** Free to flush at any time. */
+export const FREE = 0;
+/** The kernel is full: only when it is writable, or when told to. */
+export const BLOCKED = 1;
+/** The kernel is short of memory, or the pace is kept: not before the timer. */
+export const HELD = 2;
+/** Handed over, and not answered yet: nothing of it can be taken back. */
+export const IN_FLIGHT = 3;
+
+/** Wake-ups by POLLOUT without a datagram taken, after which a timer is trusted more. */
+const FALSE_WAKES = 2;
+const MAX_BLOCKED_MS = 64;
+
+/** Who is told when a lane has something to say. */
+export interface LaneOwner {
+  /** Datagrams may be dropped for their age first. */
+  beforeFlush(lane: Lane): void;
+  /** A wait is over: flush, and tell. */
+  onResume(lane: Lane): void;
+  /** What was in flight has been answered, and some of it taken or not; `verdict` has not been acted upon. */
+  onLanded(lane: Lane, verdict: Verdict, hasTaken: boolean): void;
+  /** The budget of this turn is spent. */
+  onYield(): void;
+  /** The socket itself has failed. */
+  onFatal(error: unknown): void;
+}
+
+/** What the lanes of a sender share. */
+export interface LaneContext {
+  readonly transport: Transport;
+  readonly clock: Clock;
+  /** How fast all lanes together may send; `null`: as fast as they can. */
+  readonly pace: Pace | null;
+  /** Of every call: MSG_DONTROUTE, MSG_CONFIRM. */
+  readonly flags: number;
+  /** Whether a flush is done when the call returns; not on the thread pool, nor through node:dgram. */
+  readonly isInline: boolean;
+  readonly owner: LaneOwner;
+}
+
+export class Lane {
+  readonly ring: MmsgRing;
+  readonly loop: FlushLoop;
+  /** What it waits for: {@link FREE}, {@link BLOCKED}, {@link HELD} or {@link IN_FLIGHT}. */
+  hold: number = FREE;
+  readonly #transport: Transport;
+  readonly #clock: Clock;
+  readonly #pace: Pace | null;
+  readonly #flags: number;
+  readonly #isInline: boolean;
+  readonly #owner: LaneOwner;
+  /** Whether it is the pace that holds it back, and not the kernel. */
+  isPaced: boolean = false;
+  #disarm: Disarm | null = null;
+  #falseWakes = 0;
+  #blockedMs = 1;
+  #waitedMs = 0;
+  /** Books the answer to what is in flight. */
+  #land: ((answer: number) => void) | null = null;
+  #isAbandoned = false;
+  readonly #isWanted = (): boolean => !this.#isAbandoned;
+  /** When the wait for the kernel began; `null` where there is none. */
+  #waitingSince: number | null = null;
+
+  constructor(ring: MmsgRing, loop: FlushLoop, context: LaneContext) {
+    this.ring = ring;
+    this.loop = loop;
+    this.#transport = context.transport;
+    this.#clock = context.clock;
+    this.#pace = context.pace;
+    this.#flags = context.flags;
+    this.#isInline = context.isInline;
+    this.#owner = context.owner;
+  }
+
+  /** Milliseconds, ever, that it has waited for the kernel; of a wait under way, up to now. */
+  get waitedMs(): number {
+    return this.#waitingSince === null ? this.#waitedMs : this.#waitedMs + this.#clock.now() - this.#waitingSince;
+  }
+
+  /** Sends what is queued as far as it goes; inline, or by handing over the first span. */
+  flush(budget?: number): void {
+    this.rest();
+    this.#owner.beforeFlush(this);
+    if (this.#isInline) this.settle(this.loop.run(budget));
+    else this.#launch();
+  }
+
+  /** Waits for what the loop wants. */
+  settle(verdict: Verdict): void {
+    if (this.loop.sent > 0) this.#hasMoved();
+    switch (verdict) {
+      case 'again':
+      case 'drained':
+        return;
+      case 'yield':
+        return this.#owner.onYield();
+      case 'backoff':
+        this.#waitingSince = this.#clock.now();
+        return this.#wait(HELD, this.loop.backoffMs);
+      case 'paced':
+        this.isPaced = true;
+        return this.#wait(HELD, this.loop.paceMs);
+      case 'blocked':
+        this.#waitingSince = this.#clock.now();
+        return this.#waitWritable();
+      case 'fatal':
+        return this.#owner.onFatal(this.loop.fatalError);
+    }
+  }
+
+  /** Waits for nothing any more, unless something is in flight: that cannot be called back. */
+  rest(): void {
+    this.#disarm?.();
+    this.#disarm = null;
+    if (this.#waitingSince !== null) {
+      this.#waitedMs = this.waitedMs;
+      this.#waitingSince = null;
+    }
+    this.isPaced = false;
+    if (this.hold !== IN_FLIGHT) this.hold = FREE;
+  }
+
+  /**
+   * Books what is in flight as not taken, where that may never be answered: libuv tries a datagram again and again that the kernel
+   * never has memory for (ENOBUFS). It may still go out, as long as the socket is open; nothing may be sent in its place.
+   */
+  giveUpFlight(): void {
+    this.#land?.(-EAGAIN);
+  }
+
+  /** The end: waits for nothing, and of what is in flight nothing more is sent than cannot be called back. */
+  abandon(): void {
+    this.rest();
+    this.#isAbandoned = true;
+    this.loop.detach();
+  }
+
+  /** The kernel took something: the next time that it is full, what was learnt by waiting is forgotten. */
+  #hasMoved(): void {
+    this.#falseWakes = 0;
+    this.#blockedMs = 1;
+  }
+
+  #launch(): void {
+    if (this.ring.slots === 0) return this.#pace?.leave(this.ring);
+    const vlen = this.loop.ask();
+    if (vlen === 0) return this.settle('paced');
+    this.hold = IN_FLIGHT;
+    this.ring.inFlight = vlen;
+    const land = (answer: number): void => {
+      if (this.#land !== land) return; // it was given up
+      this.#land = null;
+      this.hold = FREE;
+      this.ring.inFlight = 0;
+      if (answer > 0) this.#hasMoved();
+      this.#owner.onLanded(this, this.loop.settle(vlen, answer), answer > 0);
+    };
+    this.#land = land;
+    this.#transport.sendmmsgLater(this.ring, vlen, this.#flags, land, this.#isWanted);
+  }
+
+  #waitWritable(): void {
+    if (this.#falseWakes++ < FALSE_WAKES) {
+      const stop = this.#transport.waitWritable(() => this.#resume());
+      if (stop !== null) {
+        this.hold = BLOCKED;
+        this.#disarm = stop;
+        return;
+      }
+    }
+    this.#wait(BLOCKED, this.#blockedMs);
+    this.#blockedMs = Math.min(this.#blockedMs * 2, MAX_BLOCKED_MS);
+  }
+
+  #wait(hold: number, ms: number): void {
+    this.hold = hold;
+    this.#disarm = this.#clock.after(ms, () => this.#resume());
+  }
+
+  #resume(): void {
+    this.#disarm = null;
+    this.#owner.onResume(this);
+  }
+}
