@@ -1,5 +1,5 @@
 /**
- * The cost of encoding alone, of one shape: datagrams into the ring and out again, without a system call. Prints the
+ * The cost of encoding alone, of one shape: datagrams into the queue, planned, and out again, without a system call. Prints the
  * nanoseconds of its rounds, or measures on demand where it is given a workload. A process for each shape, as in a program that sends one: the compiler would see all of them else.
  */
 
@@ -9,9 +9,8 @@ import { allocateDetached } from '../../src/kernel/libc.ts';
 import type { DatagramLike } from '../../src/message/datagram.ts';
 import { DatagramReader } from '../../src/message/datagram-reader.ts';
 import { endpoint } from '../../src/message/sockaddr.ts';
-import { MmsgRing, type RingLayout } from '../../src/queue/mmsg-ring.ts';
-import { PackingRing } from '../../src/queue/packing-ring.ts';
-import { SegmentingRing } from '../../src/queue/segmenting-ring.ts';
+import { Batch } from '../../src/queue/batch.ts';
+import { DatagramQueue, type Packing } from '../../src/queue/queue.ts';
 import type { EncodedShape } from '../encode.ts';
 
 const DATAGRAMS = 500_000;
@@ -31,39 +30,30 @@ function shapes(): Record<EncodedShape, Run> {
     'Uint8Array.set of 64 B': (count) => {
       for (let n = 0; n < count; n++) copy.set(payload, (n % BATCH) * 64);
     },
-    '64 B, Endpoint': encoder(ringOf(1), () => ({ payload, to })),
-    '64 B, address and port': encoder(ringOf(1), () => ({ payload, address: '127.0.0.1', port: 9 })),
-    '64 B, Endpoint, GSO': encoder(ringOf(64), () => ({ payload, to })),
-    '64-character string': encoder(ringOf(1), () => ({ payload: text, to })),
-    '64-character string, GSO': encoder(ringOf(64), () => ({ payload: text, to })),
-    'fresh metric string': encoder(ringOf(1), line),
-    'fresh metric string, GSO': encoder(ringOf(64), line),
-    'fresh metric string, packed': encoder(packingRing(), line),
+    '64 B, Endpoint': encoder(1, () => ({ payload, to })),
+    '64 B, address and port': encoder(1, () => ({ payload, address: '127.0.0.1', port: 9 })),
+    '64 B, Endpoint, GSO': encoder(64, () => ({ payload, to })),
+    '64-character string': encoder(1, () => ({ payload: text, to })),
+    '64-character string, GSO': encoder(64, () => ({ payload: text, to })),
+    'fresh metric string': encoder(1, line),
+    'fresh metric string, GSO': encoder(64, line),
+    'fresh metric string, packed': encoder(64, line, { maxBytes: 1432, separator: '\n', oversize: 'alone' }),
   };
 }
 
-function layoutOf(maxSegments: number): RingLayout {
-  return { slots: 4096, maxBytes: 4 << 20, nameSize: 16, maxSegments, maxSegmentedBytes: 65_507 };
-}
-
-function ringOf(maxSegments: number): MmsgRing {
-  const layout = layoutOf(maxSegments);
-  return maxSegments > 1 ? new SegmentingRing(layout, allocateDetached) : new MmsgRing(layout, allocateDetached);
-}
-
-function packingRing(): MmsgRing {
-  return new PackingRing(layoutOf(1), { maxBytes: 1432, separator: '\n', oversize: 'alone' }, allocateDetached);
-}
-
-function encoder(ring: MmsgRing, datagramOf: (n: number) => DatagramLike): Run {
+/** Queues datagrams, plans a batch when there are enough, and lets go of it as if the kernel had taken it. */
+function encoder(maxSegments: number, datagramOf: (n: number) => DatagramLike, packing?: Packing): Run {
+  const queue = new DatagramQueue({ capacity: 4096, maxBytes: 4 << 20, packing }, allocateDetached);
+  const layout = { nameSize: 16, maxSegments, maxSegmentedBytes: 65_507 };
+  const batch = new Batch(queue, layout, null, allocateDetached);
   const reader = new DatagramReader(AF_INET, false);
   return (count) => {
     for (let n = 0; n < count; n++) {
       reader.read(datagramOf(n));
-      ring.push(reader, n, 0);
-      if (ring.datagrams === BATCH) ring.release(BATCH);
+      queue.push(reader, n, 0);
+      if (queue.datagrams === BATCH) batch.take(batch.plan());
     }
-    ring.release(ring.datagrams);
+    while (queue.datagrams > 0) batch.take(batch.plan());
   };
 }
 

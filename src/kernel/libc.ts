@@ -30,11 +30,16 @@ export class Arena {
   readonly u8: Buffer;
   readonly u32: Uint32Array;
   readonly #base: number;
+  /** The two halves of it. */
+  readonly #low: number;
+  readonly #high: number;
 
   constructor(buffer: ArrayBuffer, base: number) {
     this.u8 = Buffer.from(buffer);
     this.u32 = new Uint32Array(buffer);
     this.#base = base;
+    this.#high = Math.floor(base / 4294967296);
+    this.#low = base - this.#high * 4294967296;
   }
 
   /** Writes at byte `at` (a multiple of 4) the pointer to byte `target` of this arena, or of another one. */
@@ -42,6 +47,24 @@ export class Arena {
     const pointer = arena.#base + target;
     this.u32[at >>> 2] = pointer;
     this.u32[(at >>> 2) + 1] = pointer / 4294967296;
+  }
+
+  /**
+   * Writes at byte `at` an iovec: `length` bytes from byte `offset` on of an arena. Only what changes is written: a line of memory that
+   * another core reads, too, stays with both.
+   */
+  writeIovec(at: number, arena: Arena, offset: number, length: number): void {
+    const { u32 } = this;
+    const word = at >>> 2;
+    let low = arena.#low + offset;
+    let high = arena.#high;
+    if (low > 0xffffffff) {
+      low -= 4294967296;
+      high++;
+    }
+    if (u32[word] !== low) u32[word] = low;
+    if (u32[word + 1] !== high) u32[word + 1] = high;
+    if (u32[word + 2] !== length) u32[word + 2] = length;
   }
 
   /** @internal for this file: the address of byte `at`, below 2^53 as every user-space address is. */

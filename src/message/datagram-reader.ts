@@ -8,16 +8,21 @@
  */
 import { types } from 'node:util';
 import { AF_UNIX } from '../kernel/abi.ts';
-import { argumentTypeError, argumentValueError, SendmmsgError, unavailableError } from '../kernel/errors.ts';
+import {
+  argumentTypeError,
+  argumentValueError,
+  outOfRangeError,
+  SendmmsgError,
+  unavailableError,
+} from '../kernel/errors.ts';
 import { type Control, controlOf, keepingWhole } from './cmsg.ts';
 import { type Datagram, type DatagramLike, Endpoint, type RejectedDatagram, type Sockaddr } from './datagram.ts';
 import { connectedError, noDestinationError, wrongFamilyError } from './destination-errors.ts';
-import { bytesOf, copyOf, MAX_UTF8, NO_BYTES, ofTypedArray, snapshotList } from './payload.ts';
+import { bytesOf, copyOf, lengthOf, MAX_UTF8, NO_BYTES, snapshotList } from './payload.ts';
 import { checkedPort, describeName, sockaddrBytes, sockaddrOfAddress, sockaddrOfPath } from './sockaddr.ts';
 
 const { isUint8Array } = types;
 const { isView } = ArrayBuffer;
-const { byteLength: byteLengthGetter } = ofTypedArray;
 
 const NO_PARTS: readonly (string | Uint8Array)[] = [];
 
@@ -48,6 +53,8 @@ export class DatagramReader {
   port: number = 0;
   /** What the datagram says about itself in control messages; `null` where it says nothing. */
   control: Control | null = null;
+  /** Bytes of the datagrams that the payload is to be cut into; 0 if it is one. */
+  segmentSize: number = 0;
 
   readonly #family: number;
   readonly #isConnected: boolean;
@@ -86,18 +93,21 @@ export class DatagramReader {
     let dscp: unknown;
     let ecn: unknown;
     let from: unknown;
+    let segmentSize: unknown;
     let isBare = typeof datagram !== 'object' || datagram === null || isView(datagram);
     if (!isBare) {
       try {
         isBare = Array.isArray(datagram);
-        if (!isBare) ({ payload, address, port, path, to, dscp, ecn, from } = datagram as DatagramFields);
+        if (!isBare) ({ payload, address, port, path, to, dscp, ecn, from, segmentSize } = datagram as DatagramFields);
       } catch (cause) {
         this.#refused = { address, port, path };
         throw argumentValueError('datagram', 'could not be read', datagram, cause);
       }
     }
+    this.segmentSize = 0;
     // The commonest shapes first: a string or some bytes to where the datagram before went.
     if (
+      segmentSize === undefined &&
       (isBare ? this.#isConnected : this.#isSameDestination(address, port, path, to)) &&
       this.#isSameControl(dscp, ecn, from)
     ) {
@@ -111,6 +121,7 @@ export class DatagramReader {
     }
     this.#readAny(datagram, payload, address, port, path, to);
     if (!this.#isSameControl(dscp, ecn, from)) this.#readControl(dscp, ecn, from);
+    if (segmentSize !== undefined) this.segmentSize = checkedSegmentSize(segmentSize);
   }
 
   /** Takes a snapshot of a payload that goes to many: {@link readPeer} then says where to. */
@@ -121,6 +132,7 @@ export class DatagramReader {
     this.#refused = { payload: parts };
     this.#readPayload(parts);
     this.#readControl(undefined, undefined, undefined);
+    this.segmentSize = 0;
     this.#refused = null;
     this.isShared = true;
   }
@@ -282,9 +294,9 @@ export class DatagramReader {
       this.parts = payload as (string | Uint8Array)[];
       this.byteLength = 0;
       for (const part of this.parts) {
-        if (typeof part === 'string') this.byteLength += Buffer.byteLength(part);
-        else if (part.length > 0) this.byteLength += part.length;
-        else bytesOf(part); // throws if a later part's getter took the bytes away
+        const length = typeof part === 'string' ? Buffer.byteLength(part) : lengthOf(part);
+        this.byteLength += length;
+        if (length === 0 && typeof part !== 'string') bytesOf(part); // throws if a later part's getter took the bytes away
       }
     } else {
       throw argumentTypeError('payload', PAYLOAD_TYPES, payload);
@@ -294,9 +306,20 @@ export class DatagramReader {
   #readBytes(bytes: Uint8Array): void {
     this.kind = BYTES;
     this.bytes = bytes;
-    this.byteLength = byteLengthGetter.call(bytes);
+    this.byteLength = lengthOf(bytes);
     if (this.byteLength === 0) bytesOf(bytes); // throws if the buffer is detached: its bytes are lost, not none
   }
 }
 
 const PAYLOAD_TYPES = 'a string, a Buffer, TypedArray or DataView, or a list of these';
+
+/** The most that a queue may hold. */
+const MOST_SEGMENT_SIZE = 2 ** 30;
+
+function checkedSegmentSize(size: unknown): number {
+  if (typeof size !== 'number') throw argumentTypeError('"segmentSize"', 'a number', size);
+  if (!Number.isInteger(size) || size < 1 || size > MOST_SEGMENT_SIZE) {
+    throw outOfRangeError('"segmentSize"', `an integer >= 1 and <= ${MOST_SEGMENT_SIZE}`, size);
+  }
+  return size;
+}

@@ -22,7 +22,8 @@ export type Payload = string | ArrayBufferView | readonly (string | ArrayBufferV
 
 /**
  * One datagram and where it goes: `address` and `port` (IP), or `path` (unix), or `to` (an {@link Endpoint}), or none of
- * them on a connected socket. On a UDP socket also what is special about it: `dscp`, `ecn`, `from`.
+ * them on a connected socket. On a UDP socket also what is special about it: `dscp`, `ecn`, `from`. With
+ * `segmentSize` the payload is cut into several datagrams.
  *
  * @example
  * ```ts
@@ -30,6 +31,7 @@ export type Payload = string | ArrayBufferView | readonly (string | ArrayBufferV
  * const toStatsd: Datagram = { payload: 'up:1|g', address: '127.0.0.1', port: 8125 };
  * const toSyslog: Datagram = { payload: '<14>hello', path: '/dev/log' };
  * const voice: Datagram = { payload: 'rtp', address: '127.0.0.1', port: 5004, dscp: 46, ecn: 2, from: '127.0.0.2' };
+ * const video: Datagram = { payload: new Uint8Array(65_800), address: '127.0.0.1', port: 1234, segmentSize: 1316 }; // 50 datagrams
  * ```
  * @see {@link https://man7.org/linux/man-pages/man2/sendmsg.2.html | sendmsg(2)}, `msg_name`
  */
@@ -69,6 +71,17 @@ export interface Datagram {
    * @see {@link https://man7.org/linux/man-pages/man7/ip.7.html | ip(7)}, IP_PKTINFO, {@link https://www.rfc-editor.org/rfc/rfc3542#section-6 | RFC 3542, section 6}
    */
   readonly from?: string | undefined;
+  /**
+   * Cuts the payload into datagrams of so many bytes, 1 or more; the last may be shorter, none is empty unless the payload is. It is copied
+   * once, and leaves in as few messages as UDP GSO allows: for what comes in large pieces (MPEG-TS, RTP, QUIC, a file).
+   *
+   * Each counts as one datagram in limits, reports and stats, and is sent, rejected, dropped or queued again by itself; all of them have the
+   * `sequence` of their input. They go to one destination. Rejected together with `pack` or a key of `conflateBy`
+   * (`ERR_INVALID_ARG_VALUE`), and by {@link DatagramSocket.sendmmsg}.
+   *
+   * @see {@link https://man7.org/linux/man-pages/man7/udp.7.html | udp(7), UDP_SEGMENT}
+   */
+  readonly segmentSize?: number | undefined;
 }
 
 /**

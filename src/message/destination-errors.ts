@@ -64,4 +64,4 @@ function lookalikes(datagram: unknown): [name: string, field: string][] {
     });
 }
 
-const DATAGRAM_FIELDS: readonly string[] = [...DESTINATION_FIELDS, 'payload', 'dscp', 'ecn', 'from'];
+const DATAGRAM_FIELDS: readonly string[] = [...DESTINATION_FIELDS, 'payload', 'dscp', 'ecn', 'from', 'segmentSize'];

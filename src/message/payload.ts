@@ -4,10 +4,11 @@
 import { types } from 'node:util';
 import { argumentTypeError, SendmmsgError } from '../kernel/errors.ts';
 
-const { isDataView } = types;
+const { isDataView, isUint8Array } = types;
 // The engine's own getters: a view's own property named byteLength must not decide what memory is sent.
 const TYPED_ARRAY = Object.getPrototypeOf(Uint8Array.prototype) as Uint8Array;
-export const ofTypedArray: ExtentGetters = extentGetters(TYPED_ARRAY);
+const ofTypedArray: ExtentGetters = extentGetters(TYPED_ARRAY);
+const { byteLength: byteLengthGetter } = ofTypedArray;
 const ofDataView = extentGetters(DataView.prototype);
 const elementAt = TYPED_ARRAY.at;
 
@@ -18,18 +19,28 @@ export function copyInto(to: Buffer, bytes: Uint8Array, at: number): void {
   set.call(to, bytes, at);
 }
 
+/** Bytes of a typed array, whatever properties of its own it has. */
+export function lengthOf(bytes: Uint8Array): number {
+  return byteLengthGetter.call(bytes);
+}
+
 /** Most UTF-8 bytes of one UTF-16 code unit. */
 export const MAX_UTF8 = 3;
 
 export const NO_BYTES: Uint8Array = new Uint8Array(0);
 
-/** The elements as strings and fresh views; a list inside a list is refused. */
+/** Lists up to so long get a snapshot that is made for their length: one that claims to be long may claim anything. */
+const SHORT_LIST = 16;
+
+/** The elements as strings and bytes; a list inside a list is refused. */
 export function snapshotList(list: readonly unknown[]): (string | Uint8Array)[] {
-  const parts: (string | Uint8Array)[] = [];
-  for (let index = 0; index < list.length; index++) {
+  const { length } = list;
+  const parts = length <= SHORT_LIST ? new Array<string | Uint8Array>(length) : [];
+  for (let index = 0; index < length; index++) {
     const part = list[index];
-    if (typeof part === 'string') parts.push(part);
-    else if (ArrayBuffer.isView(part)) parts.push(bytesOf(part));
+    if (typeof part === 'string') parts[index] = part;
+    else if (isUint8Array(part) && lengthOf(part) > 0) parts[index] = part;
+    else if (ArrayBuffer.isView(part)) parts[index] = bytesOf(part);
     else throw argumentTypeError(`payload[${index}]`, 'a string, or a Buffer, TypedArray or DataView', part);
   }
   return parts;

@@ -107,6 +107,13 @@ export function describeName(name: Uint8Array): Destination {
   return 'path' in decoded ? { path: decoded.path } : { address: decoded.address, port: decoded.port };
 }
 
+/** Whether two addresses are the same: mostly they are the same object. Ports are not looked at. */
+export function isSameAddress(one: Sockaddr | null, other: Sockaddr | null): boolean {
+  if (one === other) return true;
+  if (one === null || other === null || one.hash !== other.hash || one.length !== other.length) return false;
+  return one.words.every((word, index) => word === other.words[index]);
+}
+
 /** Which of `lanes` lanes a destination takes: always the same one, and each about as many of them. */
 export function laneOf(sockaddr: Sockaddr | null, port: number, lanes: number): number {
   return (mixed((sockaddr?.hash ?? 0) ^ port) >>> 0) % lanes;

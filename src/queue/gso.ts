@@ -29,6 +29,8 @@ export function isGsoAllowed(environment: NodeJS.ProcessEnv = process.env, kerne
 
 /** What was refused, and until when it is not tried; shared by all senders of a socket. */
 export class GsoLatch {
+  /** How often it has changed, ever. */
+  changes: number = 0;
   #socketUntil = 0;
   /** By destination (`null`: the connected peer): the smallest segment size refused. */
   readonly #destinations = new Map<Sockaddr | null, { size: number; until: number }>();
@@ -58,6 +60,7 @@ export class GsoLatch {
   /** Remembers that a segmented message was refused with `errno` where its datagrams passed one by one. */
   refuse(errno: number, sockaddr: Sockaddr | null, size: number, now: number): void {
     const until = now + GSO_RETRY_MS;
+    this.changes++;
     if (errno === EIO) this.#socketUntil = until;
     else {
       const refused = this.#destinations.get(sockaddr);
@@ -67,7 +70,14 @@ export class GsoLatch {
 
   /** Forgets what is due to be tried again. */
   expire(now: number): void {
-    if (this.#socketUntil <= now) this.#socketUntil = 0;
-    for (const [sockaddr, { until }] of this.#destinations) if (until <= now) this.#destinations.delete(sockaddr);
+    if (this.#socketUntil > 0 && this.#socketUntil <= now) {
+      this.#socketUntil = 0;
+      this.changes++;
+    }
+    for (const [sockaddr, { until }] of this.#destinations) {
+      if (until > now) continue;
+      this.#destinations.delete(sockaddr);
+      this.changes++;
+    }
   }
 }

@@ -5,7 +5,7 @@ import type { SchedulerLike } from '../kernel/clock.ts';
 import { argumentTypeError, argumentValueError, outOfRangeError } from '../kernel/errors.ts';
 import type { DatagramLike } from '../message/datagram.ts';
 import { checkOptionNames } from '../message/option-names.ts';
-import type { Packing } from '../queue/packing-ring.ts';
+import type { Packing } from '../queue/queue.ts';
 import type { PaceOptions } from './pace.ts';
 
 /**
@@ -42,6 +42,16 @@ export interface BatchOptions {
    * long again.
    */
   readonly drainTimeoutMs?: number | undefined;
+  /**
+   * Which order holds: `'total'` (default), that of the input, or `'destination'`, that of the input for each destination. Then datagrams
+   * to different destinations may overtake each other, and those to one are gathered into GSO messages, though others came between: a
+   * broadcast of several payloads to many peers, the first to all, then the second to all, is one message a peer. A destination of an
+   * unconnected unix socket that is full holds back its own datagrams only.
+   *
+   * `batchSize` is then `highWaterMark` by default. With `lanes` the order of each destination holds without gathering; with an explicit
+   * `'total'` they throw.
+   */
+  readonly order?: 'total' | 'destination' | undefined;
   /**
    * UDP GSO: `'auto'` (default) hands a run of equally long datagrams to one destination to the kernel as one message, and
    * falls back where that is refused; `'off'` never does.
@@ -147,6 +157,8 @@ export interface ResolvedBatchOptions {
   readonly overflow: 'drop-oldest' | 'drop-newest' | 'error';
   readonly maxAgeMs: number;
   readonly drainTimeoutMs: number;
+  /** `undefined`: the order of the input, as far as the lanes keep it. */
+  readonly order: 'total' | 'destination' | undefined;
   readonly gso: 'auto' | 'off';
   readonly offload: boolean;
   readonly lanes: number;
@@ -179,14 +191,20 @@ export function resolveBatchOptions(options: BatchOptions, others: readonly stri
 }
 
 function resolved(options: BatchOptions): ResolvedBatchOptions {
-  const { overflow = 'drop-oldest', gso = 'auto', conflateBy, pressure, scheduler } = options;
+  const { overflow = 'drop-oldest', order, gso = 'auto', conflateBy, pressure, scheduler } = options;
   if (overflow !== 'drop-oldest' && overflow !== 'drop-newest' && overflow !== 'error') {
     throw argumentValueError('"options.overflow"', "must be 'drop-oldest', 'drop-newest' or 'error'", overflow);
+  }
+  if (order !== undefined && order !== 'total' && order !== 'destination') {
+    throw argumentValueError('"options.order"', "must be 'total' or 'destination'", order);
   }
   if (gso !== 'auto' && gso !== 'off') throw argumentValueError('"options.gso"', "must be 'auto' or 'off'", gso);
   const offload = flag('offload', options.offload);
   const lanes = integer('lanes', options.lanes, 1, 1, 8);
   if (lanes > 1 && !offload) throw argumentValueError('"options.lanes"', 'above 1 needs offload: true', lanes);
+  if (lanes > 1 && order === 'total') {
+    throw argumentValueError('"options.order"', `cannot be 'total' with ${lanes} lanes`, order);
+  }
   if (scheduler !== undefined && (typeof scheduler?.schedule !== 'function' || typeof scheduler.now !== 'function')) {
     throw argumentTypeError('"options.scheduler"', 'an RxJS scheduler', scheduler);
   }
@@ -205,15 +223,17 @@ function resolved(options: BatchOptions): ResolvedBatchOptions {
   if (pressure !== undefined && typeof pressure?.next !== 'function') {
     throw argumentTypeError('"options.pressure"', 'an observer with a next method', pressure);
   }
+  const highWaterMark = integer('highWaterMark', options.highWaterMark, 4096, 1, MAX_SLOTS);
   return {
-    batchSize: integer('batchSize', options.batchSize, 64, 1, MAX_SLOTS),
+    batchSize: integer('batchSize', options.batchSize, order === 'destination' ? highWaterMark : 64, 1, MAX_SLOTS),
     batchBytes: integer('batchBytes', options.batchBytes, Number.MAX_SAFE_INTEGER, 1, Number.MAX_SAFE_INTEGER),
     flushAfterMs: milliseconds('flushAfterMs', options.flushAfterMs, 0),
-    highWaterMark: integer('highWaterMark', options.highWaterMark, 4096, 1, MAX_SLOTS),
+    highWaterMark,
     highWaterMarkBytes: integer('highWaterMarkBytes', options.highWaterMarkBytes, 4 << 20, 1, MAX_QUEUED_BYTES),
     overflow,
     maxAgeMs,
     drainTimeoutMs: milliseconds('drainTimeoutMs', options.drainTimeoutMs, 5000),
+    order,
     gso,
     offload,
     lanes,

@@ -12,10 +12,10 @@ import { argumentTypeError, argumentValueError, notRunningError, SendmmsgError }
 import type { BatchReport, DatagramLike, Destination, Endpoint, Payload } from '../message/datagram.ts';
 import { type DatagramIdentity, DatagramReader } from '../message/datagram-reader.ts';
 import { isIterable, listPeers } from '../message/peers.ts';
-import type { MmsgRing } from '../queue/mmsg-ring.ts';
+import type { DatagramQueue } from '../queue/queue.ts';
 import { DatagramSocket } from '../socket/datagram-socket.ts';
 import { type BatchOptions, type ResolvedBatchOptions, resolveBatchOptions } from './batch-options.ts';
-import type { SenderCounters, SenderStats } from './diagnostics.ts';
+import type { DropReason, SenderCounters, SenderStats } from './diagnostics.ts';
 import { BLOCKED, FREE, type Lane } from './lane.ts';
 import { type BatchObserver, CLOSED, LaneDriver, NONE, OPEN } from './lane-driver.ts';
 import type { Lanes } from './lanes.ts';
@@ -44,8 +44,8 @@ export class BatchSender<D extends DatagramLike = DatagramLike> {
   readonly #lanes: Lanes;
   readonly #counters: SenderCounters;
   readonly #reader: DatagramReader;
-  /** The ring of the only lane, for the hot path; `null` where there are several. */
-  readonly #onlyRing: MmsgRing | null;
+  /** The queue of the only lane, for the hot path; `null` where there are several. */
+  readonly #onlyQueue: DatagramQueue | null;
   /** Whom all datagrams go to, on a connected socket. */
   readonly #peer: Destination;
   readonly #isTimed: boolean;
@@ -72,7 +72,7 @@ export class BatchSender<D extends DatagramLike = DatagramLike> {
     this.#lanes = this.#driver.lanes;
     this.#counters = this.#driver.counters;
     this.#conflateBy = resolved.conflateBy ?? null;
-    this.#onlyRing = resolved.lanes === 1 ? this.#lanes.all[0]!.ring : null;
+    this.#onlyQueue = resolved.lanes === 1 ? this.#lanes.all[0]!.queue : null;
     this.#isTimed = resolved.maxAgeMs !== Number.POSITIVE_INFINITY;
   }
 
@@ -92,14 +92,14 @@ export class BatchSender<D extends DatagramLike = DatagramLike> {
     } catch (error) {
       return this.#refuse(error);
     }
-    const ring = this.#onlyRing;
+    const queue = this.#onlyQueue;
     // A getter of the datagram may have sent another one first, looked at the stats, or closed.
-    if (ring === null || (driver.state as number) !== OPEN) return this.#accept();
-    const sequence = this.#counters.accepted++;
-    if (!this.#push(ring, sequence, this.#now())) this.#overflow(this.#lanes.all[0]!, sequence);
-    if (ring.datagrams >= driver.flushAt || ring.bytes >= driver.flushAtBytes || driver.timer === NONE)
+    if (queue === null || (driver.state as number) !== OPEN) return this.#accept();
+    const sequence = this.#counters.inputs++;
+    if (!this.#push(queue, sequence, this.#now())) this.#overflow(this.#lanes.all[0]!, sequence);
+    if (queue.datagrams >= driver.flushAt || queue.bytes >= driver.flushAtBytes || driver.timer === NONE)
       driver.trigger();
-    return (ring.datagrams < ring.capacity && ring.bytes < ring.maxBytes) || this.#hasRoom();
+    return (queue.datagrams < queue.capacity && queue.bytes < queue.maxBytes) || this.#hasRoom();
   }
 
   /**
@@ -129,7 +129,7 @@ export class BatchSender<D extends DatagramLike = DatagramLike> {
         for (const [index, peer] of peers.entries()) this.#queueFor(peer, refusal, keys?.[index]);
       });
     } finally {
-      for (const { ring } of this.#lanes.all) ring.endShared();
+      for (const { queue } of this.#lanes.all) queue.endShared();
       reader.clear();
     }
     if ((driver.state as number) !== OPEN) driver.emit();
@@ -211,16 +211,16 @@ export class BatchSender<D extends DatagramLike = DatagramLike> {
 
   /** A datagram that could not be read is accepted, too: as a rejection. */
   #refuse(error: unknown): boolean {
-    this.#reject(this.#counters.accepted++, error);
+    this.#reject(this.#counters.inputs++, error);
     this.#driver.trigger();
     return this.#hasRoom();
   }
 
   /** Takes what was read where there are several lanes, or where reading it has ended the sender. */
   #accept(): boolean {
-    const sequence = this.#counters.accepted++;
+    const sequence = this.#counters.inputs++;
     if (this.#driver.state === OPEN) this.#queue(sequence);
-    else this.#counters.drop(1, 'teardown');
+    else this.#drop('teardown');
     this.#driver.trigger();
     return this.#hasRoom();
   }
@@ -243,7 +243,7 @@ export class BatchSender<D extends DatagramLike = DatagramLike> {
     refusal: { readonly error: unknown; readonly identity: DatagramIdentity } | null,
     { key, error }: Keyed = NO_KEY,
   ): void {
-    const sequence = this.#counters.accepted++;
+    const sequence = this.#counters.inputs++;
     if (refusal !== null) return this.#reject(sequence, refusal.error, refusal.identity);
     try {
       this.#reader.readPeer(peer);
@@ -253,21 +253,46 @@ export class BatchSender<D extends DatagramLike = DatagramLike> {
       return this.#reject(sequence, error);
     }
     if (this.#driver.state === OPEN) this.#queue(sequence);
-    else this.#counters.drop(1, this.#driver.failure === null ? 'teardown' : 'failure');
+    else this.#drop(this.#driver.failure === null ? 'teardown' : 'failure');
   }
 
   /** Queues what was read, or rejects it; `false` if there is no room. */
-  #push(ring: MmsgRing, sequence: number, now: number): boolean {
+  #push(queue: DatagramQueue, sequence: number, now: number): boolean {
     try {
-      return ring.push(this.#reader, sequence, now);
+      if (this.#reader.segmentSize > 0) return this.#pushCut(queue, sequence, now);
+      return queue.push(this.#reader, sequence, now);
     } catch (error) {
       this.#reject(sequence, error);
       return true;
     }
   }
 
+  /** The same with a payload that is several datagrams. */
+  #pushCut(queue: DatagramQueue, sequence: number, now: number): boolean {
+    const { segmentSize, key } = this.#reader;
+    const other = this.#options.pack !== undefined ? 'pack' : key !== undefined ? 'a key of conflateBy' : null;
+    if (other !== null) throw argumentValueError('"segmentSize"', `cannot be combined with ${other}`, segmentSize);
+    const before = queue.datagrams;
+    if (!queue.push(this.#reader, sequence, now)) return false;
+    this.#counters.extra += queue.datagrams - before - 1;
+    return true;
+  }
+
+  /** Drops what was read. */
+  #drop(reason: DropReason): void {
+    const datagrams = this.#datagrams;
+    this.#counters.extra += datagrams - 1;
+    this.#counters.drop(datagrams, reason);
+  }
+
+  /** How many datagrams the reader holds. */
+  get #datagrams(): number {
+    const { segmentSize } = this.#reader;
+    return segmentSize === 0 ? 1 : Math.max(Math.ceil(this.#reader.exactLength() / segmentSize), 1);
+  }
+
   #pushIfFits(lane: Lane, sequence: number): boolean {
-    return this.#lanes.fits && this.#push(lane.ring, sequence, this.#now());
+    return this.#lanes.fits && this.#push(lane.queue, sequence, this.#now());
   }
 
   #reject(sequence: number, error: unknown, identity: DatagramIdentity = this.#reader.identify()): void {
@@ -285,7 +310,7 @@ export class BatchSender<D extends DatagramLike = DatagramLike> {
     if (lane.hold !== FREE || !this.#driver.isInline) return this.#makeRoom(lane, sequence);
     this.#driver.restTimer();
     lane.flush();
-    if (this.#driver.state !== OPEN) this.#counters.drop(1, 'failure');
+    if (this.#driver.state !== OPEN) this.#drop('failure');
     else if (!this.#pushIfFits(lane, sequence)) this.#makeRoom(lane, sequence);
     this.#driver.emit();
   }
@@ -293,23 +318,24 @@ export class BatchSender<D extends DatagramLike = DatagramLike> {
   #makeRoom(lane: Lane, sequence: number): void {
     const { overflow, highWaterMark, highWaterMarkBytes } = this.#options;
     if (overflow === 'error') {
-      this.#counters.drop(1, 'overflow');
+      this.#drop('overflow');
       const limits = `highWaterMark ${highWaterMark}, highWaterMarkBytes ${highWaterMarkBytes}`;
       this.#driver.abort(new SendmmsgError(`The queue is full (${limits})`, { code: 'ENOBUFS', errno: ENOBUFS }));
       return;
     }
     // What is in flight can no longer be taken back, and does not count as the oldest.
+    const datagrams = this.#datagrams;
     const size = this.#reader.exactLength();
     for (let oldest = this.#oldest(); oldest !== undefined; oldest = this.#oldest()) {
-      oldest.release(1);
+      oldest.drop(1);
       this.#counters.drop(1, 'overflow');
-      if (this.#lanes.hasRoomFor(size)) break;
+      if (this.#lanes.hasRoomFor(datagrams, size)) break;
     }
-    if (!this.#pushIfFits(lane, sequence)) this.#counters.drop(1, 'overflow'); // this one gives way
+    if (!this.#pushIfFits(lane, sequence)) this.#drop('overflow'); // this one gives way
   }
 
   /** The ring whose head is to give way. */
-  #oldest(): MmsgRing | undefined {
+  #oldest(): DatagramQueue | undefined {
     return this.#options.overflow === 'drop-oldest' ? this.#lanes.oldest() : undefined;
   }
 }

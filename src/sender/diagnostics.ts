@@ -35,7 +35,7 @@ export type DropReason = 'overflow' | 'age' | 'drainTimeout' | 'teardown' | 'fai
 export interface SenderStats {
   /** `'sendmmsg'`, or what does the sending where that is not to be had: `'sendmsg'`, `'node:dgram'`. */
   readonly backend: Backend;
-  /** Datagrams that were emitted, valid or not. */
+  /** Datagrams that were emitted, valid or not; of a payload that is cut (`segmentSize`), each. */
   readonly accepted: number;
   /** Datagrams taken by the kernel. */
   readonly sent: number;
@@ -154,7 +154,9 @@ const closeChannel = channel(CLOSE_CHANNEL);
 
 /** The counters of a sender, and what its next report will say. */
 export class SenderCounters {
-  accepted = 0;
+  /** What was emitted, and what of it is more than a datagram each (`segmentSize`). */
+  inputs = 0;
+  extra = 0;
   readonly droppedBy: Record<DropReason, number> = { overflow: 0, age: 0, drainTimeout: 0, teardown: 0, failure: 0 };
   #sent = 0;
   #bytes = 0;
@@ -271,7 +273,7 @@ export class SenderCounters {
     for (const untold of [this.#refused, ...loops.map((loop) => loop.rejected)]) tally(untold, rejectedBy);
     return Object.freeze({
       backend: this.#backend,
-      accepted: this.accepted,
+      accepted: this.inputs + this.extra,
       sent: this.#sent + sum((loop) => loop.sent),
       rejected: this.#rejected + this.#refused.length + sum((loop) => loop.rejected.length),
       rejectedBy: Object.freeze(Object.fromEntries(rejectedBy)),

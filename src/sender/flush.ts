@@ -1,53 +1,50 @@
 /**
- * The flush loop: hands the ring to an injected sendmmsg until it is empty, blocked or out of budget, and settles each
+ * The flush loop: hands batch after batch to sendmmsg(2) until the queue is empty, blocked or out of budget, and books each
  * answer. No timers, no polling, no user code: what to wait for is told to the caller.
  *
- * The loop is written as ask (`span`) and answer (`settle`), so that the same code drives a call made inline and one that
+ * The loop is written as ask and answer (`settle`), so that the same code drives a call made inline and one that
  * returns later from the thread pool or from node:dgram. Exactly once rests on two facts of sendmmsg(2): the return
  * value is the number taken, and an errno speaks of the head of that call only (an error behind the first datagram is
  * discarded by the kernel). So `settle` releases exactly what was taken, and a refusal is always the head's.
  */
-import { MAX_VLEN } from '../kernel/abi.ts';
+import { AF_UNIX, MAX_VLEN } from '../kernel/abi.ts';
+import type { Clock } from '../kernel/clock.ts';
 import { type Disposition, dispositionOf, EAGAIN, EMSGSIZE } from '../kernel/errno.ts';
 import { type SendmmsgError, systemError } from '../kernel/errors.ts';
 import type { Destination, RejectedDatagram } from '../message/datagram.ts';
 import { describeName } from '../message/sockaddr.ts';
-import { GsoLatch } from '../queue/gso.ts';
-import type { MmsgRing } from '../queue/mmsg-ring.ts';
+import type { Batch } from '../queue/batch.ts';
+import type { DatagramQueue } from '../queue/queue.ts';
+import type { Transport } from '../socket/transport.ts';
 import type { Pace } from './pace.ts';
 
-/** The sending side of a socket, as far as the loop needs it. */
-export interface Wire {
-  /** Sends the first `vlen` slots: the number taken, or `-errno` if none was. */
-  sendmmsg(ring: MmsgRing, vlen: number): number;
-  /** Whether it is a unix socket. */
-  readonly isUnix: boolean;
-  /** Whom it is connected to; empty where each datagram has a destination of its own. */
-  readonly peer: Destination;
-  /** Reads and clears the socket's pending error (SO_ERROR): a positive errno, or 0. */
-  takeError(): number;
-  /** Connects again, where a peer that went away leaves the socket unconnected: 0 or `-errno`. */
-  reconnect(): number;
-  /** Whether each message is a call of its own, sendmsg(2), up to the first that fails. */
-  readonly isOneByOne?: boolean;
-  /** Whether EPIPE speaks of the socket itself. */
-  isShutDown(): boolean;
-  /** Milliseconds of a monotonic clock; asked only when GSO was refused. */
-  now(): number;
+/** What the loop needs of a socket. */
+export type Wire = Pick<
+  Transport,
+  'backend' | 'family' | 'isConnected' | 'peer' | 'latch' | 'sendmmsg' | 'takeError' | 'reconnect' | 'isShutDown'
+>;
+
+/** How to send, and how much at once. */
+export interface FlushOptions {
+  /** Of every call: MSG_DONTROUTE, MSG_CONFIRM. */
+  readonly flags?: number;
+  /** Payload bytes of rejections in one run: they hold memory until they are told. */
+  readonly mostRejectedBytes: number;
   /**
    * Most that a call is given, but for a message that is larger by itself. Where the answer comes later, that leaves a part of
    * the queue to be filled meanwhile.
    */
-  readonly mostInFlight?: { readonly datagrams: number; readonly bytes: number };
-  /** Payload bytes of rejections in one run: they hold memory until they are told. */
-  readonly mostRejectedBytes: number;
+  readonly mostInFlight?: { readonly datagrams: number; readonly bytes: number } | undefined;
+  /** How fast; `null`: as fast as the kernel takes it. */
+  readonly pace?: Pace | null;
+  readonly clock: Pick<Clock, 'now'>;
 }
 
 /** What the loop wants next. */
 export type Verdict =
   /** Another call. */
   | 'again'
-  /** Nothing: the ring is empty. */
+  /** Nothing: the queue is empty. */
   | 'drained'
   /** To be called when the socket is writable. */
   | 'blocked'
@@ -101,16 +98,24 @@ export class FlushLoop {
   /** Datagrams that went out in them, ever. */
   gsoSegments: number = 0;
 
-  readonly #ring: MmsgRing;
-  #wire: Wire;
-  readonly #latch: GsoLatch;
+  readonly #queue: DatagramQueue;
+  readonly #batch: Batch;
+  readonly #wire: Wire;
+  readonly #options: FlushOptions;
+  readonly #flags: number;
   readonly #pace: Pace | null;
+  readonly #isUnix: boolean;
+  /** Whether each message is a call of its own, sendmsg(2), up to the first that fails. */
+  readonly #isOneByOne: boolean;
+  /** Whether the socket is asked nothing more. */
+  #isDetached = false;
   /** Whether the pace allowed less than there was. */
   #isHeldBack = false;
   /** Why the spilled head was refused; 0 once its first datagram has passed plainly, and the latch knows. */
   #refusal = 0;
   // What the datagram at the head has been through, by its sequence: whoever moves the head need not tell.
   #troubled = -1;
+  #troubledLeft = 0;
   /** How often the head had moved then. */
   #troubledAt = -1;
   #backoffsOfHead = 0;
@@ -123,15 +128,20 @@ export class FlushLoop {
   #wasRefused = false;
   /** The datagram that the last call stopped short of, by its sequence: the kernel does not say why, but the next answer does. */
   #stoppedAt = -1;
+  #stoppedLeft = 0;
   #backoffMs = 0;
   #isStarved = false;
   #singles = 0;
 
-  constructor(ring: MmsgRing, wire: Wire, latch: GsoLatch = new GsoLatch(), pace: Pace | null = null) {
-    this.#ring = ring;
+  constructor(queue: DatagramQueue, batch: Batch, wire: Wire, options: FlushOptions) {
+    this.#queue = queue;
+    this.#batch = batch;
     this.#wire = wire;
-    this.#latch = latch;
-    this.#pace = pace;
+    this.#options = options;
+    this.#flags = options.flags ?? 0;
+    this.#pace = options.pace ?? null;
+    this.#isUnix = wire.family === AF_UNIX;
+    this.#isOneByOne = wire.backend === 'sendmsg';
   }
 
   /** Forgets the counts of the last report. */
@@ -146,44 +156,45 @@ export class FlushLoop {
 
   /** Calls until there is nothing to send, or something to wait for. */
   run(budget: number = CALLS_PER_RUN): Verdict {
-    const ring = this.#ring;
-    for (let calls = 0; ring.slots > 0; calls++) {
+    const queue = this.#queue;
+    for (let calls = 0; queue.datagrams > 0; calls++) {
       if (calls === budget) return this.#yielded();
       const vlen = this.ask();
-      if (vlen === 0) return 'paced';
-      const verdict = this.settle(vlen, this.#wire.sendmmsg(ring, vlen));
+      if (vlen === 0) return this.whyNone;
+      const verdict = this.settle(vlen, this.#wire.sendmmsg!(this.#batch, vlen, this.#flags));
       if (verdict !== 'again') return verdict;
       if (this.hasRejectedMuch && budget !== Number.POSITIVE_INFINITY) return this.#yielded();
     }
     return 'drained';
   }
 
-  /** How many messages to hand over next; 0: the pace allows none, and the verdict is `paced`. */
+  /** How many messages to hand over next; 0: none may go now, see {@link whyNone}. */
   ask(): number {
-    const ring = this.#ring;
-    ring.commit();
-    // What was segmented before the latch fell would only be refused once more.
-    if (!this.#latch.isOpen && ring.isHeadSegmented() && !this.#latch.allows(ring.headSockaddr(), ring.headSize())) {
-      ring.spillHead();
-    }
+    const batch = this.#batch;
+    const planned = batch.plan();
     // One datagram alone leaves its ICMP error readable; in a batch the second one would take and lose it.
-    const span = this.#singles === SINGLES_BEFORE_PROBE ? Math.min(ring.span(), 1) : this.#limited(ring.span());
-    if (this.#pace === null) return span;
-    const vlen = this.#pace.grant(ring, span);
+    const span = this.#singles === SINGLES_BEFORE_PROBE ? Math.min(planned, 1) : this.#limited(planned);
+    if (this.#pace === null || span === 0) return span;
+    const vlen = this.#pace.grant(batch, span);
     this.#isHeldBack = vlen < span;
     if (vlen === 0) this.#isSecondTry = false;
     return vlen;
   }
 
+  /** Why nothing may go, though something is queued: every destination that it is for is full, or the pace is kept. */
+  get whyNone(): 'blocked' | 'paced' {
+    return this.#batch.hasFull && this.#batch.plan() === 0 ? 'blocked' : 'paced';
+  }
+
   /** Books the answer to a call for `vlen` slots: the number taken, or `-errno`. */
   settle(vlen: number, answer: number): Verdict {
     this.syscalls += this.#callsFor(vlen, answer);
-    this.#pace?.repay(this.#ring, Math.max(answer, 0), vlen);
+    this.#pace?.repay(this.#batch, Math.max(answer, 0), vlen);
     if (answer > 0) return this.#settleTaken(vlen, answer);
     this.#watchHead();
     // 0 for a vlen above 0 is not in the page; waiting is the answer that can do no harm.
     const errno = answer === 0 ? EAGAIN : -answer;
-    const verdict = this.#judge(errno, dispositionOf(errno, this.#ring.isHeadSegmented(), this.#wire.isUnix));
+    const verdict = this.#judge(errno, dispositionOf(errno, this.#batch.isHeadSegmented, this.#isUnix));
     this.#stoppedAt = -1;
     // While it waits, other answers may come in: what it is told then may be another datagram's again.
     if (verdict !== 'again') this.#isSecondTry = false;
@@ -192,17 +203,17 @@ export class FlushLoop {
 
   /** Whether the rejections hold as much memory as they may: they are to be told. */
   get hasRejectedMuch(): boolean {
-    return this.rejectedBytes >= this.#wire.mostRejectedBytes;
+    return this.rejectedBytes >= this.#options.mostRejectedBytes;
   }
 
   /** Counts a late error that the socket still holds: the last one would never be heard of. */
   takeLateError(): void {
-    if (this.#wire.takeError() > 0) this.pendingErrors++;
+    if (!this.#isDetached && this.#wire.takeError() > 0) this.pendingErrors++;
   }
 
   /** Asks nothing more of the socket: what is in flight is only booked. */
   detach(): void {
-    this.#wire = { ...this.#wire, takeError: () => 0, reconnect: () => 0, isShutDown: () => true };
+    this.#isDetached = true;
   }
 
   /** Milliseconds to wait for the verdict `backoff`: 1, 2, 4, … 100. */
@@ -212,18 +223,18 @@ export class FlushLoop {
 
   /** Milliseconds to wait for the verdict `paced`. */
   get paceMs(): number {
-    return this.#pace?.msUntilNext(this.#ring) ?? 0;
+    return this.#pace?.msUntilNext(this.#batch) ?? 0;
   }
 
   #callsFor(vlen: number, answer: number): number {
-    if (this.#wire.isOneByOne !== true || answer < 0) return 1;
+    if (!this.#isOneByOne || answer < 0) return 1;
     return answer < Math.min(vlen, MAX_VLEN) ? answer + 1 : answer; // the one that failed
   }
 
   /** Notes how full the calls were that took the first so many messages, which are still queued. */
   #countBatches(messages: number, datagrams: number): void {
-    if (this.#wire.isOneByOne !== true) return this.#countBatch(datagrams);
-    for (let index = 0; index < messages; index++) this.#countBatch(this.#ring.segmentsAt(index));
+    if (!this.#isOneByOne) return this.#countBatch(datagrams);
+    for (let index = 0; index < messages; index++) this.#countBatch(this.#batch.segmentsAt(index));
   }
 
   #countBatch(datagrams: number): void {
@@ -237,15 +248,18 @@ export class FlushLoop {
   }
 
   #judge(errno: number, disposition: Disposition): Verdict {
-    const ring = this.#ring;
+    const batch = this.#batch;
     switch (disposition) {
       case 'wouldBlock':
         this.wouldBlocks++;
-        return 'blocked';
+        // Of an unconnected unix socket it is one destination that is full.
+        if (this.#queue.destinations === null || !this.#isUnix || this.#wire.isConnected) return 'blocked';
+        batch.waitForHead();
+        return batch.plan() > 0 ? 'again' : 'blocked';
       case 'backoff':
         this.backoffs++;
         if (++this.#backoffsOfHead <= MAX_BACKOFFS) return this.#backOff(this.#backoffsOfHead);
-        if (ring.isHeadSegmented()) {
+        if (batch.isHeadSegmented) {
           this.#backoffsOfHead = 0;
           return this.#sendPlainly(errno); // it may be short of large messages only
         }
@@ -264,7 +278,7 @@ export class FlushLoop {
         // Of segments that are too long, or of an earlier datagram that was.
         return errno === EMSGSIZE && !this.#isSecondTry ? this.#tryOnceMore(errno) : this.#sendPlainly(errno);
       case 'rejectSecondTime':
-        if (this.#wasRefused || ring.headSequence() === this.#stoppedAt) {
+        if (this.#wasRefused || this.#isAt(this.#stoppedAt, this.#stoppedLeft)) {
           return this.#rejectHead(systemError(errno, 'sendmmsg', this.#headDestination()));
         }
         this.#wasRefused = true;
@@ -272,7 +286,8 @@ export class FlushLoop {
       case 'rejectDatagram':
         return this.#rejectHead(systemError(errno, 'sendmmsg', this.#headDestination()));
       case 'shutDown':
-        if (!this.#wire.isShutDown()) return this.#rejectHead(systemError(errno, 'sendmmsg', this.#headDestination()));
+        if (!this.#isDetached && !this.#wire.isShutDown())
+          return this.#rejectHead(systemError(errno, 'sendmmsg', this.#headDestination()));
         this.fatalError = systemError(errno, 'sendmmsg', this.#wire.peer);
         return 'fatal';
       case 'fatal':
@@ -296,11 +311,11 @@ export class FlushLoop {
   #tryOnceMore(errno: number): Verdict {
     this.#isSecondTry = true;
     this.#suspected.push(errno);
-    if (!this.#wire.isUnix) {
+    if (!this.#isUnix) {
       this.takeLateError();
       return 'again';
     }
-    const answer = this.#wire.reconnect();
+    const answer = this.#isDetached ? 0 : this.#wire.reconnect();
     return answer < 0 ? this.#rejectHead(systemError(-answer, 'connect', this.#headDestination())) : 'again';
   }
 
@@ -308,56 +323,57 @@ export class FlushLoop {
     this.#isSecondTry = false;
     this.#refusal = errno;
     this.#suspected = this.#suspected.filter((suspect) => suspect !== errno); // it was of its segments
-    this.#ring.spillHead();
+    this.#batch.split();
     return 'again';
   }
 
   #limited(span: number): number {
-    const ring = this.#ring;
-    const most = this.#wire.mostInFlight;
-    if (most === undefined || (ring.datagrams <= most.datagrams && ring.bytes <= most.bytes)) return span;
+    const batch = this.#batch;
+    const most = this.#options.mostInFlight;
+    if (most === undefined || (this.#queue.datagrams <= most.datagrams && this.#queue.bytes <= most.bytes)) return span;
     let { datagrams, bytes } = most;
     for (let index = 0; index < span; index++) {
-      datagrams -= ring.segmentsAt(index);
-      bytes -= ring.lengthAt(index);
+      datagrams -= batch.segmentsAt(index);
+      bytes -= batch.lengthAt(index);
       if (datagrams < 0 || bytes < 0) return Math.max(index, 1);
     }
     return span;
   }
 
   #settleTaken(vlen: number, taken: number): Verdict {
-    const ring = this.#ring;
-    const datagrams = ring.datagramsIn(taken);
+    const batch = this.#batch;
+    const datagrams = batch.datagramsIn(taken);
     if (this.#suspected.length > 0) {
-      if (ring.headSequence() === this.#troubled) this.pendingErrors += this.#suspected.length;
+      if (this.#isAt(this.#troubled, this.#troubledLeft)) this.pendingErrors += this.#suspected.length;
       this.#suspected = [];
     }
     this.#emptyAnswers = 0;
     // Only what was refused segmented and has passed plainly counts: it may have been dropped meanwhile.
-    if (this.#refusal > 0 && ring.isHeadSpilled()) {
-      this.#latch.refuse(this.#refusal, ring.headSockaddr(), ring.headSize(), this.#wire.now());
+    if (this.#refusal > 0 && batch.isSplit) {
+      this.#wire.latch.refuse(this.#refusal, batch.headSockaddr, batch.headSize, this.#options.clock.now());
     }
     this.#refusal = 0;
     if (datagrams > taken) {
-      const plain = ring.unsegmentedIn(taken);
+      const plain = batch.unsegmentedIn(taken);
       this.gsoMessages += taken - plain;
       this.gsoSegments += datagrams - plain;
     }
     this.#countBatches(taken, datagrams);
-    this.bytes += ring.release(datagrams);
+    this.bytes += batch.take(taken);
     this.sent += datagrams;
     this.#isStarved = false;
     if (this.#singles === SINGLES_BEFORE_PROBE) {
       this.takeLateError();
       this.#singles = 0;
     } else if (taken < vlen) {
-      if (this.#wire.isOneByOne !== true) this.shortCounts++; // a call for one message takes it or fails
+      if (!this.#isOneByOne) this.shortCounts++; // a call for one message takes it or fails
       this.#singles = taken === 1 ? this.#singles + 1 : 0;
     } else {
       this.#singles = 0;
     }
-    if (ring.slots === 0) return 'drained';
-    this.#stoppedAt = taken < vlen ? ring.headSequence() : -1;
+    if (this.#queue.datagrams === 0) return 'drained';
+    this.#stoppedAt = taken < vlen ? batch.headSequence : -1;
+    this.#stoppedLeft = taken < vlen ? batch.headLeft : 0;
     // What falls due meanwhile is left to gather: else each datagram would be a call of its own. But a short count says
     // nothing about the pace: what was granted goes on.
     return this.#isHeldBack && taken === vlen ? 'paced' : 'again';
@@ -365,32 +381,37 @@ export class FlushLoop {
 
   /** Where the head goes, or whom all go to. */
   #headDestination(): Destination {
-    const name = this.#ring.nameAt(0);
+    const name = this.#batch.headName();
     return name.length === 0 ? this.#wire.peer : describeName(name);
   }
 
   #rejectHead(error: SendmmsgError): Verdict {
-    const ring = this.#ring;
-    const payload = ring.payloadAt(0);
-    this.rejected.push(Object.freeze({ sequence: ring.headSequence(), ...this.#headDestination(), payload, error }));
+    const batch = this.#batch;
+    const payload = new Uint8Array(batch.headPayload());
+    this.rejected.push(Object.freeze({ sequence: batch.headSequence, ...this.#headDestination(), payload, error }));
     this.rejectedBytes += payload.byteLength;
-    ring.release(1);
+    batch.takeOne();
     this.#refusal = 0; // plainly refused, too: no fault of GSO
     this.#suspected = []; // they were its own
     this.#emptyAnswers = 0;
-    return ring.slots > 0 ? 'again' : 'drained';
+    return this.#queue.datagrams > 0 ? 'again' : 'drained';
+  }
+
+  /** Whether the datagram at the head is this one: see {@link Batch.headLeft}. */
+  #isAt(sequence: number, left: number): boolean {
+    return this.#batch.headSequence === sequence && this.#batch.headLeft === left;
   }
 
   #watchHead(): void {
-    const sequence = this.#ring.headSequence();
-    if (sequence === this.#troubled) return;
-    this.#troubled = sequence;
+    if (this.#isAt(this.#troubled, this.#troubledLeft)) return;
+    this.#troubled = this.#batch.headSequence;
+    this.#troubledLeft = this.#batch.headLeft;
     this.#isSecondTry = false;
     this.#suspected = [];
     this.#wasRefused = false;
     // A newer one in the place of another (conflateBy) goes on waiting, or those behind it would wait for ever.
-    if (this.#ring.moves === this.#troubledAt) return;
-    this.#troubledAt = this.#ring.moves;
+    if (this.#queue.moves === this.#troubledAt) return;
+    this.#troubledAt = this.#queue.moves;
     // Once a datagram has waited in vain, those behind it wait a fifth of a second each until something is taken again.
     this.#backoffsOfHead = this.#isStarved ? MAX_BACKOFFS - 2 : 0;
   }

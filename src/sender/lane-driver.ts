@@ -11,7 +11,7 @@ import { type Clock, type Disarm, schedulerClock } from '../kernel/clock.ts';
 import { unavailableError } from '../kernel/errors.ts';
 import type { BatchReport } from '../message/datagram.ts';
 import { isGsoAllowed } from '../queue/gso.ts';
-import type { MmsgRing } from '../queue/mmsg-ring.ts';
+import type { DatagramQueue } from '../queue/queue.ts';
 import type { Transport } from '../socket/transport.ts';
 import type { ResolvedBatchOptions } from './batch-options.ts';
 import { type DropReason, SenderCounters } from './diagnostics.ts';
@@ -233,7 +233,7 @@ export class LaneDriver {
       beforeFlush: (lane) => {
         const { latch } = this.#transport;
         if (!latch.isOpen) latch.expire(this.clock.now());
-        if (this.#options.maxAgeMs !== Number.POSITIVE_INFINITY) this.#dropAged(lane.ring);
+        if (this.#options.maxAgeMs !== Number.POSITIVE_INFINITY) this.#dropAged(lane.queue);
       },
       onResume: (lane) => {
         if (lane.isPaced) this.#movedAt = this.clock.now();
@@ -273,7 +273,7 @@ export class LaneDriver {
     // The end of this turn stays what it is, whatever comes until then: one timer for all batches of a turn.
     if (this.timer !== TIMER || this.#options.flushAfterMs > 0) this.restTimer();
     for (const lane of this.lanes.all) {
-      if (lane.hold <= hold && (lane.ring.slots > 0 || lane.hold > FREE)) lane.flush();
+      if (lane.hold <= hold && (lane.queue.datagrams > 0 || lane.hold > FREE)) lane.flush();
       if (this.failure !== null) break;
     }
     if (this.timer !== NONE && !this.lanes.isAnyFree) this.restTimer();
@@ -306,7 +306,7 @@ export class LaneDriver {
   #armFlush(): void {
     if (this.state !== OPEN) return;
     const hasNews = this.counters.hasNews;
-    if (!this.lanes.all.some(({ hold, ring }) => hold === FREE && (hasNews || ring.datagrams > 0))) return;
+    if (!this.lanes.all.some(({ hold, queue }) => hold === FREE && (hasNews || queue.datagrams > 0))) return;
     this.#arm(TIMER, this.#options.flushAfterMs);
   }
 
@@ -352,11 +352,11 @@ export class LaneDriver {
     if (this.state !== CLOSED) callOut(() => this.#observer.next?.(report));
   }
 
-  #dropAged(ring: MmsgRing): void {
+  #dropAged(queue: DatagramQueue): void {
     // Queued in whole milliseconds, so up to one later than it says: none is dropped before its time.
     const oldest = this.clock.now() - this.#options.maxAgeMs - 1;
-    while (ring.datagrams > 0 && ring.headQueuedAt() <= oldest) {
-      ring.release(1);
+    while (queue.datagrams > 0 && queue.headQueuedAt() <= oldest) {
+      queue.drop(1);
       this.counters.drop(1, 'age');
     }
   }
@@ -369,11 +369,11 @@ export class LaneDriver {
   }
 
   #dropQueued(reason: DropReason): void {
-    for (const { ring, hold } of this.lanes.all) {
+    for (const { queue, hold } of this.lanes.all) {
       if (hold === IN_FLIGHT) continue;
-      ring.commit(); // lines that waited unwritten may turn out to need datagrams of their own
-      this.counters.drop(ring.datagrams, reason);
-      ring.release(ring.datagrams);
+      queue.commit(); // lines that waited unwritten may turn out to need datagrams of their own
+      this.counters.drop(queue.datagrams, reason);
+      queue.drop(queue.datagrams);
     }
     if (reason === 'teardown' && this.lanes.queued === 0) this.counters.publishClose();
   }

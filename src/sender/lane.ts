@@ -1,12 +1,13 @@
 /**
- * A lane: one ring on its way to the kernel, the loop that flushes it, and the one thing that it waits for.
+ * A lane: one queue on its way to the kernel, the loop that flushes it, and the one thing that it waits for.
  *
  * A sender has one lane, or, on the thread pool, several, each with a flush in flight of its own; a destination always
  * takes the same lane, so its order holds. What a lane does when it may go on again is its owner's business.
  */
 import type { Clock, Disarm } from '../kernel/clock.ts';
 import { EAGAIN } from '../kernel/errno.ts';
-import type { MmsgRing } from '../queue/mmsg-ring.ts';
+import type { Batch } from '../queue/batch.ts';
+import type { DatagramQueue } from '../queue/queue.ts';
 import type { Transport } from '../socket/transport.ts';
 import type { FlushLoop, Verdict } from './flush.ts';
 import type { Pace } from './pace.ts';
@@ -52,7 +53,8 @@ export interface LaneContext {
 }
 
 export class Lane {
-  readonly ring: MmsgRing;
+  readonly queue: DatagramQueue;
+  readonly batch: Batch;
   readonly loop: FlushLoop;
   /** What it waits for: {@link FREE}, {@link BLOCKED}, {@link HELD} or {@link IN_FLIGHT}. */
   hold: number = FREE;
@@ -75,8 +77,9 @@ export class Lane {
   /** When the wait for the kernel began; `null` where there is none. */
   #waitingSince: number | null = null;
 
-  constructor(ring: MmsgRing, loop: FlushLoop, context: LaneContext) {
-    this.ring = ring;
+  constructor(queue: DatagramQueue, batch: Batch, loop: FlushLoop, context: LaneContext) {
+    this.queue = queue;
+    this.batch = batch;
     this.loop = loop;
     this.#transport = context.transport;
     this.#clock = context.clock;
@@ -156,21 +159,21 @@ export class Lane {
   }
 
   #launch(): void {
-    if (this.ring.slots === 0) return this.#pace?.leave(this.ring);
+    if (this.queue.datagrams === 0) return this.#pace?.leave(this.batch);
     const vlen = this.loop.ask();
-    if (vlen === 0) return this.settle('paced');
+    if (vlen === 0) return this.settle(this.loop.whyNone);
     this.hold = IN_FLIGHT;
-    this.ring.inFlight = vlen;
+    this.queue.isInFlight = true;
     const land = (answer: number): void => {
       if (this.#land !== land) return; // it was given up
       this.#land = null;
       this.hold = FREE;
-      this.ring.inFlight = 0;
+      this.queue.isInFlight = false;
       if (answer > 0) this.#hasMoved();
       this.#owner.onLanded(this, this.loop.settle(vlen, answer), answer > 0);
     };
     this.#land = land;
-    this.#transport.sendmmsgLater(this.ring, vlen, this.#flags, land, this.#isWanted);
+    this.#transport.sendmmsgLater(this.batch, vlen, this.#flags, land, this.#isWanted);
   }
 
   #waitWritable(): void {

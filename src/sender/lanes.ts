@@ -1,18 +1,14 @@
 /**
  * All lanes of a sender together: which lane a datagram takes, and whether there is room for one more.
  */
-import { AF_UNIX } from '../kernel/abi.ts';
 import type { Arena } from '../kernel/libc.ts';
 import type { DatagramReader } from '../message/datagram-reader.ts';
 import { laneOf } from '../message/sockaddr.ts';
-import { ConflatingRing } from '../queue/conflating-ring.ts';
+import { Batch, nameSizeOf } from '../queue/batch.ts';
 import { MAX_SEGMENTED_BYTES, MAX_SEGMENTS } from '../queue/gso.ts';
-import { MmsgRing, type RingLayout } from '../queue/mmsg-ring.ts';
-import { nameSizeOf } from '../queue/mmsg-table.ts';
-import { PackingRing } from '../queue/packing-ring.ts';
-import { SegmentingRing } from '../queue/segmenting-ring.ts';
+import { DatagramQueue } from '../queue/queue.ts';
 import type { ResolvedBatchOptions } from './batch-options.ts';
-import { FlushLoop, type Wire } from './flush.ts';
+import { FlushLoop, type FlushOptions } from './flush.ts';
 import { FREE, IN_FLIGHT, Lane, type LaneContext } from './lane.ts';
 
 export class Lanes {
@@ -29,16 +25,16 @@ export class Lanes {
   /** Datagrams queued. */
   get queued(): number {
     let sum = 0;
-    for (const { ring } of this.all) sum += ring.datagrams;
+    for (const { queue } of this.all) sum += queue.datagrams;
     return sum;
   }
 
   /** Payload bytes queued. */
   get queuedBytes(): number {
     let sum = 0;
-    for (const { ring } of this.all) {
-      ring.commit();
-      sum += ring.bytes;
+    for (const { queue } of this.all) {
+      queue.commit();
+      sum += queue.bytes;
     }
     return sum;
   }
@@ -46,14 +42,14 @@ export class Lanes {
   /** Datagrams that went into an earlier one, ever; of a line that waits unwritten, this is not certain yet. */
   get packed(): number {
     let sum = 0;
-    for (const { ring } of this.all) sum += ring.packed;
+    for (const { queue } of this.all) sum += queue.packed;
     return sum;
   }
 
   /** Datagrams that were replaced, ever. */
   get conflated(): number {
     let sum = 0;
-    for (const { ring } of this.all) sum += ring.conflated;
+    for (const { queue } of this.all) sum += queue.conflated;
     return sum;
   }
 
@@ -62,9 +58,12 @@ export class Lanes {
     return this.queued < this.#highWaterMark && this.queuedBytes < this.#highWaterMarkBytes;
   }
 
-  /** Whether so many bytes fit within the limits; where not one byte would, no empty datagram goes in, either. */
-  hasRoomFor(bytes: number): boolean {
-    return this.queued < this.#highWaterMark && this.queuedBytes + Math.max(bytes, 1) <= this.#highWaterMarkBytes;
+  /** Whether so many datagrams, of so many bytes in all, fit within the limits; where not one byte would, no empty one goes in, either. */
+  hasRoomFor(datagrams: number, bytes: number): boolean {
+    return (
+      this.queued + datagrams <= this.#highWaterMark &&
+      this.queuedBytes + Math.max(bytes, 1) <= this.#highWaterMarkBytes
+    );
   }
 
   /** Whether at most this share of the queue is full. */
@@ -92,20 +91,20 @@ export class Lanes {
     let datagrams = 0;
     let bytes = 0;
     for (let lane = 0; lane < length; lane++) {
-      const { ring } = this.all[lane]!;
-      datagrams += ring.datagrams;
-      bytes += ring.bytes;
+      const { queue } = this.all[lane]!;
+      datagrams += queue.datagrams;
+      bytes += queue.bytes;
     }
     // Of texts these bytes are upper bounds, and mostly enough.
     return (datagrams < this.#highWaterMark && bytes < this.#highWaterMarkBytes) || this.hasRoom;
   }
 
-  /** The ring with the oldest datagram that can be dropped. */
-  oldest(): MmsgRing | undefined {
-    let oldest: MmsgRing | undefined;
-    for (const { ring, hold } of this.all) {
-      if (hold === IN_FLIGHT || ring.datagrams === 0) continue;
-      if (oldest === undefined || ring.headSequence() < oldest.headSequence()) oldest = ring;
+  /** The queue with the oldest datagram that can be dropped. */
+  oldest(): DatagramQueue | undefined {
+    let oldest: DatagramQueue | undefined;
+    for (const { queue, hold } of this.all) {
+      if (hold === IN_FLIGHT || queue.datagrams === 0) continue;
+      if (oldest === undefined || queue.headSequence() < oldest.headSequence()) oldest = queue;
     }
     return oldest;
   }
@@ -113,30 +112,27 @@ export class Lanes {
 
 function newLane(options: ResolvedBatchOptions, usesGso: boolean, context: LaneContext): Lane {
   const { transport, clock, pace, flags } = context;
-  const { sendmmsg } = transport;
+  const allocate = (bytes: number): Arena => transport.allocate(bytes);
+  const queue = new DatagramQueue(
+    {
+      capacity: options.highWaterMark,
+      maxBytes: options.highWaterMarkBytes,
+      packing: options.pack,
+      byKey: options.conflateBy !== undefined,
+      byDestination: options.order === 'destination',
+    },
+    allocate,
+  );
   const layout = {
-    slots: options.highWaterMark,
-    maxBytes: options.highWaterMarkBytes,
     nameSize: nameSizeOf(transport.family, transport.isConnected),
     maxSegments: usesGso ? Math.min(MAX_SEGMENTS, pace?.maxSegments ?? MAX_SEGMENTS) : 1,
     maxSegmentedBytes: Math.min(MAX_SEGMENTED_BYTES, pace?.maxSegmentedBytes ?? MAX_SEGMENTED_BYTES),
-    latch: transport.latch,
   };
-  const ring = newRing(options, layout, (bytes) => transport.allocate(bytes));
-  const wire = {
-    sendmmsg: (messages: MmsgRing, vlen: number) => sendmmsg?.(messages, vlen, flags) ?? 0,
-    isOneByOne: transport.backend === 'sendmsg',
-    isUnix: transport.family === AF_UNIX,
-    peer: transport.peer,
-    takeError: () => transport.takeError(),
-    reconnect: () => transport.reconnect(),
-    isShutDown: () => transport.isShutDown(),
-    mostRejectedBytes: options.highWaterMarkBytes,
-    now: () => clock.now(),
-    ...(sendmmsg === null && { mostInFlight: ONE_BY_ONE }),
-    ...(sendmmsg !== null && options.offload && { mostInFlight: halfOf(options) }),
-  };
-  return new Lane(ring, new FlushLoop(ring, wire, transport.latch, pace), context);
+  const batch = new Batch(queue, layout, usesGso ? transport.latch : null, allocate);
+  const mostInFlight = transport.sendmmsg === null ? ONE_BY_ONE : options.offload ? halfOf(options) : undefined;
+  const mostRejectedBytes = options.highWaterMarkBytes;
+  const loop = new FlushLoop(queue, batch, transport, { flags, mostRejectedBytes, mostInFlight, pace, clock });
+  return new Lane(queue, batch, loop, context);
 }
 
 /** What node:dgram can do: asked for more, each call would stop short, as if something were wrong with the next datagram. */
@@ -150,16 +146,6 @@ function halfOf({
   batchSize,
   highWaterMark,
   highWaterMarkBytes,
-}: ResolvedBatchOptions): NonNullable<Wire['mostInFlight']> {
+}: ResolvedBatchOptions): NonNullable<FlushOptions['mostInFlight']> {
   return { datagrams: Math.max(batchSize, highWaterMark / 2), bytes: highWaterMarkBytes / 2 };
-}
-
-function newRing(
-  { pack, conflateBy }: ResolvedBatchOptions,
-  layout: RingLayout,
-  allocate: (bytes: number) => Arena,
-): MmsgRing {
-  if (pack !== undefined) return new PackingRing(layout, pack, allocate);
-  if (conflateBy !== undefined) return new ConflatingRing(layout, allocate);
-  return layout.maxSegments > 1 ? new SegmentingRing(layout, allocate) : new MmsgRing(layout, allocate);
 }

@@ -38,10 +38,10 @@ export interface PaceOptions {
   readonly burst?: number | undefined;
 }
 
-/** The messages at the head of a ring, by their position. */
+/** The messages that are to go next, by their position. */
 export interface Messages {
-  /** How many are queued. */
-  readonly slots: number;
+  /** Whether the first so many are all that is queued. */
+  isAll(count: number): boolean;
   /** Bytes of the largest datagram so far. */
   readonly largest: number;
   /** Datagrams of a message. */
@@ -95,7 +95,7 @@ export class Pace {
     const [first] = this.#line;
     if (first !== undefined) this.#due = this.#msUntil(first, 0);
     else if (count < span) this.#due = this.#msUntil(messages, count);
-    else this.#due = count < messages.slots ? 0 : Infinity;
+    else this.#due = messages.isAll(count) ? Infinity : 0;
     return count;
   }
 

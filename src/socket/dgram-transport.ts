@@ -2,7 +2,7 @@
  * The fallback where there is no sendmmsg(2): node:dgram, one datagram at a time.
  *
  * One at a time, because node:dgram says only in a callback what became of a datagram, and the one behind it must not
- * overtake. It reads the same ring: its pointers are plain offsets there.
+ * overtake. It reads the same batch: its pointers are plain offsets there.
  */
 import { createSocket, type Socket } from 'node:dgram';
 import { isIPv6 } from 'node:net';
@@ -11,7 +11,7 @@ import { EBADF, EIO, errnoOf } from '../kernel/errno.ts';
 import { dgramError, unavailableError } from '../kernel/errors.ts';
 import { type Arena, allocateDetached } from '../kernel/libc.ts';
 import { decodeSockaddr } from '../message/sockaddr.ts';
-import type { MmsgRing } from '../queue/mmsg-ring.ts';
+import type { Batch } from '../queue/batch.ts';
 import { SharedSocket } from './shared-socket.ts';
 import type { SocketControls } from './socket-controls.ts';
 import type { SocketName } from './socket-options.ts';
@@ -102,7 +102,7 @@ export class DgramTransport extends TransportState implements Transport {
     return allocateDetached(bytes);
   }
 
-  sendmmsgLater(ring: MmsgRing, _vlen: number, _flags: number, done: (answer: number) => void): void {
+  sendmmsgLater(batch: Batch, _vlen: number, _flags: number, done: (answer: number) => void): void {
     if (this.isClosed) {
       setImmediate(done, -EBADF);
       return;
@@ -119,8 +119,8 @@ export class DgramTransport extends TransportState implements Transport {
       setImmediate(done, -late);
       return;
     }
-    const target = decodeSockaddr(ring.nameAt(0));
-    const payload = ring.headPayload();
+    const target = decodeSockaddr(batch.headName());
+    const payload = batch.headPayload();
     try {
       if ('address' in target) this.socket.send(payload, target.port, target.address, answer);
       else this.socket.send(payload, answer);

@@ -2,7 +2,7 @@
  * What a sender needs of a socket, whatever does the sending; and the native one: a descriptor and libc.
  *
  * A transport owns its descriptor. Every call checks `isClosed` first, and closing waits for calls on the thread pool, so
- * that no number is used after the kernel may have given it to someone else's file. Who lays out a ring by `isConnected`
+ * that no number is used after the kernel may have given it to someone else's file. Who lays out a batch by `isConnected`
  * listens to `onClose` as long as it has it, and so long the socket is neither connected nor disconnected.
  */
 import { AF_UNIX, MSG_DONTWAIT, MSG_NOSIGNAL, SO_ERROR, SOL_SOCKET, SOL_UDP, UDP_SEGMENT } from '../kernel/abi.ts';
@@ -17,8 +17,8 @@ import { type StopWaiting, whenWritable } from '../kernel/readiness.ts';
 import type { Destination } from '../message/datagram.ts';
 import { NO_BYTES } from '../message/payload.ts';
 import { describeName, sockaddrBytes, sockaddrOfPath } from '../message/sockaddr.ts';
+import type { Batch } from '../queue/batch.ts';
 import { GsoLatch } from '../queue/gso.ts';
-import type { MmsgRing } from '../queue/mmsg-ring.ts';
 import { NativeControls } from './socket-controls.ts';
 import type { SocketName } from './socket-options.ts';
 
@@ -45,14 +45,14 @@ export interface Transport {
   allocate(bytes: number): Arena;
   /** Whether calls may have flags: MSG_DONTROUTE, MSG_CONFIRM. */
   readonly takesFlags: boolean;
-  /** Sends the first `vlen` slots without blocking: the number taken, or `-errno`. `null` where it cannot be done inline. */
-  readonly sendmmsg: ((ring: MmsgRing, vlen: number, flags: number) => number) | null;
+  /** Sends the first `vlen` messages of a batch without blocking: the number taken, or `-errno`. `null` where it cannot be done inline. */
+  readonly sendmmsg: ((batch: Batch, vlen: number, flags: number) => number) | null;
   /**
-   * The same, answered in a later turn. The ring and the descriptor are held until then. Where that takes several calls, those that
+   * The same, answered in a later turn. The batch and the descriptor are held until then. Where that takes several calls, those that
    * are left are not made once `isWanted` says no.
    */
   sendmmsgLater(
-    ring: MmsgRing,
+    batch: Batch,
     vlen: number,
     flags: number,
     done: (answer: number) => void,
@@ -120,7 +120,7 @@ export abstract class TransportState {
     this.#closeListeners.clear();
   }
 
-  /** Whether there are rings that were laid out by `isConnected`. */
+  /** Whether there are batches that were laid out by `isConnected`. */
   protected get isInUse(): boolean {
     return this.#closeListeners.size > 0;
   }
@@ -156,7 +156,7 @@ export class NativeTransport extends TransportState implements Transport {
   readonly controls: NativeControls = new NativeControls(this);
   readonly supportsControl = true;
   readonly takesFlags = true;
-  readonly sendmmsg: (ring: MmsgRing, vlen: number, flags: number) => number;
+  readonly sendmmsg: (batch: Batch, vlen: number, flags: number) => number;
   readonly #descriptor: Descriptor;
   readonly #fd: number;
   #callsInFlight = 0;
@@ -179,9 +179,9 @@ export class NativeTransport extends TransportState implements Transport {
     const segmentSize = family === AF_UNIX ? -1 : libc.getsockopt(fd, SOL_UDP, UDP_SEGMENT);
     this.supportsGso = segmentSize >= 0;
     this.cutsDatagrams = segmentSize > 0;
-    this.sendmmsg = (ring, vlen, flags) => {
+    this.sendmmsg = (batch, vlen, flags) => {
       if (this.isClosed) return -EBADF;
-      return this.libc.sendmmsg(this.#fd, ring.arena, ring.headAt, vlen, flags | MSG_DONTWAIT | MSG_NOSIGNAL);
+      return this.libc.sendmmsg(this.#fd, batch.arena, batch.headAt, vlen, flags | MSG_DONTWAIT | MSG_NOSIGNAL);
     };
   }
 
@@ -195,7 +195,7 @@ export class NativeTransport extends TransportState implements Transport {
   }
 
   sendmmsgLater(
-    ring: MmsgRing,
+    batch: Batch,
     vlen: number,
     flags: number,
     done: (answer: number) => void,
@@ -215,7 +215,7 @@ export class NativeTransport extends TransportState implements Transport {
     const bits = flags | MSG_DONTWAIT | MSG_NOSIGNAL;
     this.#callsInFlight++;
     try {
-      this.libc.sendmmsgAsync(this.#fd, ring.arena, ring.headAt, vlen, bits, land, goesOn);
+      this.libc.sendmmsgAsync(this.#fd, batch.arena, batch.headAt, vlen, bits, land, goesOn);
     } catch {
       // koffi takes so many calls at once (`max_async_calls`) and no more: nothing was sent, as if the kernel were full.
       setImmediate(land, -EAGAIN);
@@ -251,7 +251,7 @@ export class NativeTransport extends TransportState implements Transport {
     this.controls.bindToDevice(device);
   }
 
-  /** With a call on the thread pool, its sender may be gone, but not its ring. */
+  /** With a call on the thread pool, its sender may be gone, but not its batch. */
   protected override get isInUse(): boolean {
     return super.isInUse || this.#callsInFlight > 0;
   }

@@ -5,9 +5,8 @@ import koffi from 'koffi';
 import { describe, expect, it } from 'vitest';
 import * as abi from '../../src/kernel/abi.ts';
 import { libc } from '../../src/kernel/libc.ts';
-import { MmsgRing } from '../../src/queue/mmsg-ring.ts';
 import { DatagramSocket } from '../../src/socket/datagram-socket.ts';
-import { Inbox, read } from '../support/lower.ts';
+import { Inbox, queueAndBatch, read } from '../support/lower.ts';
 
 const iovec = koffi.struct('abi_iovec', { iov_base: 'void *', iov_len: 'size_t' });
 const msghdr = koffi.struct('abi_msghdr', {
@@ -95,13 +94,13 @@ describe('constants', () => {
     using inbox = new Inbox({ bind: { address: '127.0.0.1' } });
     using socket = DatagramSocket.open({ connect: inbox.endpoint });
     const { fd, libc: calls } = DatagramSocket.nativeOf(socket);
-    const layout = { slots: 2, maxBytes: 9, nameSize: 0, maxSegments: 1, maxSegmentedBytes: 0 };
-    const ring = new MmsgRing(layout, (bytes) => calls.allocate(bytes));
-    for (const text of ['one', 'two']) ring.push(read(text, abi.AF_INET, true), 0, 0);
+    const { queue, batch } = queueAndBatch({ capacity: 2, maxBytes: 9 }, {}, (bytes) => calls.allocate(bytes));
+    for (const text of ['one', 'two']) queue.push(read(text, abi.AF_INET, true), 0, 0);
+    expect(batch.plan()).toBe(2);
     const syscall = koffi
       .load(null)
       .func('intptr_t syscall(intptr_t number, intptr_t fd, void *msgvec, intptr_t vlen, intptr_t flags)');
-    expect(syscall(abi.SYS_SENDMMSG[process.arch], fd, ring.arena.u8, 2, abi.MSG_DONTWAIT)).toBe(2);
+    expect(syscall(abi.SYS_SENDMMSG[process.arch], fd, batch.arena.u8, 2, abi.MSG_DONTWAIT)).toBe(2);
     expect(await inbox.receiveText(2)).toEqual(['one', 'two']);
   });
 

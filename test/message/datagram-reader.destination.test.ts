@@ -6,8 +6,7 @@ import { controlOf } from '../../src/message/cmsg.ts';
 import type { DatagramLike, Payload } from '../../src/message/datagram.ts';
 import { DatagramReader } from '../../src/message/datagram-reader.ts';
 import { endpoint, sockaddrBytes, sockaddrOfAddress, sockaddrOfPath } from '../../src/message/sockaddr.ts';
-import { MmsgRing } from '../../src/queue/mmsg-ring.ts';
-import { allocateApart, encoded, read, refusal, slotsOf } from '../support/lower.ts';
+import { encoded, messagesOf, queueAndBatch, read, refusal } from '../support/lower.ts';
 
 /** An interface that is numbered anew. */
 const zone = vi.hoisted(() => ({ index: 0 }));
@@ -144,10 +143,9 @@ describe('a destination', () => {
     const reader = new DatagramReader(AF_UNIX, false);
     expect(refusal(() => reader.read({ payload: 'x', address: '127.0.0.1', port: 0x4142 })).code).toBe('EAFNOSUPPORT');
     reader.read({ payload: 'x', path: '/tmp/x' });
-    const layout = { slots: 1, maxBytes: 9, nameSize: 110, maxSegments: 1, maxSegmentedBytes: 0 };
-    const ring = new MmsgRing(layout, allocateApart);
-    ring.push(reader, 0, 0);
-    expect(slotsOf(ring)[0]!.name.subarray(2, -1).toString()).toBe('/tmp/x');
+    const { queue, batch } = queueAndBatch({ capacity: 1, maxBytes: 9 }, { nameSize: 110 });
+    queue.push(reader, 0, 0);
+    expect(messagesOf(batch)[0]!.name.subarray(2, -1).toString()).toBe('/tmp/x');
   });
 });
 

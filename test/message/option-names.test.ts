@@ -89,6 +89,7 @@ describe('known names', () => {
       highWaterMark: 8,
       highWaterMarkBytes: 8,
       overflow: 'error',
+      order: 'destination',
       maxAgeMs: undefined,
       drainTimeoutMs: 5,
       gso: 'off',

@@ -89,14 +89,14 @@ describe.each(MODES)('BatchSender, $name', ({ options }) => {
 });
 
 describe('where the sender cannot be made', () => {
-  /** As if there were no memory for anything as large as a queue. */
-  function exhaust(): void {
+  /** As if there were no memory for anything larger. */
+  function exhaust(most = 1 << 10): void {
     const Plenty = ArrayBuffer;
     vi.stubGlobal(
       'ArrayBuffer',
       class extends Plenty {
         constructor(bytes: number) {
-          if (bytes > 1 << 16) throw new RangeError('Array buffer allocation failed');
+          if (bytes > most) throw new RangeError('Array buffer allocation failed');
           super(bytes);
         }
       },
@@ -142,5 +142,18 @@ describe('where the sender cannot be made', () => {
     expect(() => new BatchSender(socket)).toThrow(expect.objectContaining(NO_MEMORY));
     vi.unstubAllGlobals();
     expect(new BatchSender(socket).closed).toBe(false);
+  });
+
+  it('and where the memory ends later, what finds none is rejected, and the others go', async () => {
+    const sender = new BatchSender(open({ connect: { address: LOCAL, port: 9 } }), { batchSize: 100, warn: false });
+    exhaust(1 << 17);
+    for (const letter of ['a', 'b', 'c', 'd', 'e']) sender.send(Buffer.alloc(40_000, letter));
+    vi.unstubAllGlobals();
+    sender.send('f');
+    await sender.close();
+    const { sent, rejected, rejectedBy } = sender.stats;
+    expect(rejected).toBeGreaterThan(0);
+    expect(rejectedBy).toEqual({ ENOMEM: rejected });
+    expect(sent).toBe(6 - rejected);
   });
 });

@@ -191,13 +191,19 @@ describe('code', () => {
     expect(filesWith(anyType)).toEqual([]);
   });
 
-  it('moves the head of the ring in release() only', () => {
-    const text = code.get('src/queue/mmsg-ring.ts')!;
-    const release = /^ {2}release\([\s\S]*?\n {2}\}$/m.exec(text)?.[0];
-    const assignment = /#head\s*(?:[-+*/%&|^]|<<|>>>?|\?\?)?=(?!=)|#head\s*(?:\+\+|--)|(?:\+\+|--)this\.#head\b/g;
-    expect(release).toMatch(assignment);
-    const elsewhere = text.replace(release!, '').match(assignment);
-    expect(elsewhere).toEqual(['#head =']); // the initialiser
-    expect(text).toMatch(/^ {2}#head = 0;$/m);
+  it('moves the head of the queue in release() only, and back to the front where nothing is left', () => {
+    const text = code.get('src/queue/queue.ts')!;
+    const methods = Array.from(text.matchAll(/^ {2}(#?\w+)\([^\n]*\n[\s\S]*?^ {2}\}$/gm), ([body, name]) => ({
+      name,
+      body: body!,
+    }));
+    const assignment =
+      /\bthis\.head\s*(?:[-+*/%&|^]|<<|>>>?|\?\?)?=(?!=)|\bthis\.head\s*(?:\+\+|--)|(?:\+\+|--)this\.head\b/;
+    expect(methods.filter(({ body }) => assignment.test(body)).map(({ name }) => name)).toEqual([
+      'release',
+      '#restart',
+    ]);
+    expect(files.filter((file) => /\bqueue\.head\s*=[^=]/.test(code.get(file)!))).toEqual([]);
+    expect(text.match(/#restart\(\)/g)).toHaveLength(2); // it is called by release()
   });
 });

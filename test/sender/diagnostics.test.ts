@@ -126,7 +126,7 @@ describe('blockedMs', () => {
 
   /** A lane of its own before a scripted kernel, in virtual time. */
   function laneBefore(behaviour: Behaviour) {
-    const { ring, loop } = flushFixture(10, behaviour);
+    const { queue, batch, loop } = flushFixture(10, behaviour);
     const time = new VirtualTime();
     const nothing = (): void => undefined;
     const owner: LaneOwner = {
@@ -138,7 +138,7 @@ describe('blockedMs', () => {
     };
     const transport = { waitWritable: () => null } as unknown as Transport;
     const context = { transport, clock: schedulerClock(time), pace: null, flags: 0, isInline: true, owner };
-    const lane = new Lane(ring, loop, context);
+    const lane = new Lane(queue, batch, loop, context);
     return { lane, time };
   }
 
@@ -153,7 +153,7 @@ describe('blockedMs', () => {
     expect(lane.waitedMs).toBe(2);
     time.advance(50);
     expect(lane.waitedMs).toBe(7);
-    expect(lane.ring.datagrams).toBe(0);
+    expect(lane.queue.datagrams).toBe(0);
   });
 
   it('a kernel that takes all, or refuses, costs no time', () => {

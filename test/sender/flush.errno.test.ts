@@ -4,7 +4,8 @@ import { describe, expect, it, vi } from 'vitest';
 import { AF_INET } from '../../src/kernel/abi.ts';
 import { allocateDetached } from '../../src/kernel/libc.ts';
 import { DatagramReader } from '../../src/message/datagram-reader.ts';
-import { ConflatingRing } from '../../src/queue/conflating-ring.ts';
+import { Batch } from '../../src/queue/batch.ts';
+import { DatagramQueue } from '../../src/queue/queue.ts';
 import { FlushLoop } from '../../src/sender/flush.ts';
 import { Pace } from '../../src/sender/pace.ts';
 import { range } from '../support/datagrams.ts';
@@ -47,10 +48,10 @@ describe('what an errno means', () => {
   });
 
   it('EAGAIN is one call, then waiting', () => {
-    const { loop, kernel, ring } = flushFixture(5, () => -EAGAIN);
+    const { loop, kernel, queue } = flushFixture(5, () => -EAGAIN);
     expect(loop.run()).toBe('blocked');
     expect(kernel.calls).toHaveLength(1);
-    expect(ring.datagrams).toBe(5);
+    expect(queue.datagrams).toBe(5);
     expect(loop.wouldBlocks).toBe(1);
   });
 
@@ -128,17 +129,14 @@ describe('what an errno means', () => {
 
     it.each([
       ['', () => {}],
-      [
-        ', though the oldest gives way to a newer one each time',
-        (ring: { release(n: number): void }) => ring.release(1),
-      ],
+      [', though the oldest gives way to a newer one each time', (queue: { drop(n: number): void }) => queue.drop(1)],
     ])('for ever is less than 1000 calls a second%s', (_what, meanwhile) => {
-      const { loop, kernel, ring, push } = flushFixture(4, () => -errno);
+      const { loop, kernel, queue, push } = flushFixture(4, () => -errno);
       let ms = 0;
       const wait = ([verdict, more]: Wait): void => {
         expect(verdict).toBe('backoff');
         ms += more!;
-        meanwhile(ring);
+        meanwhile(queue);
         push();
       };
       while (ms < 60_000) wait([loop.run(), loop.backoffMs]);
@@ -198,7 +196,7 @@ describe('what an errno means', () => {
       let ms = 0;
       const pace = new Pace({ datagramsPerSecond: 1000, burst: 1 }, { now: () => ms, after: () => () => {} });
       // Another lane of the same pace has taken what was paid back.
-      const other = { slots: 1, largest: 1, segmentsAt: () => 1, lengthAt: () => 1 };
+      const other = { isAll: () => true, largest: 1, segmentsAt: () => 1, lengthAt: () => 1 };
       const script = [-ENETUNREACH, -ENETUNREACH, 1, 1, 1];
       const { loop, kernel } = flushFixture(
         3,
@@ -226,8 +224,7 @@ describe('what an errno means', () => {
   });
 
   it('on a unix socket a destination that is gone is rejected at the second try, and is no late error', () => {
-    const { loop, kernel } = flushFixture(3, () => -ECONNREFUSED);
-    kernel.isUnix = true;
+    const { loop, kernel } = flushFixture(3, () => -ECONNREFUSED, { isUnix: true });
     expect(loop.run()).toBe('drained');
     expect(loop.rejected.map(({ error }) => [error.code, error.syscall])).toEqual(
       range(3).map(() => ['ECONNREFUSED', 'sendmmsg']),
@@ -238,8 +235,7 @@ describe('what an errno means', () => {
   it.each([ECONNREFUSED, ENOTCONN])(
     'on a unix socket errno %i connects again first: what that answers is the reason of the rejection',
     (errno) => {
-      const { loop, kernel } = flushFixture(3, (head) => (head < 2 ? -errno : 1));
-      kernel.isUnix = true;
+      const { loop, kernel } = flushFixture(3, (head) => (head < 2 ? -errno : 1), { isUnix: true });
       kernel.reconnectAnswer = -ENOENT;
       expect(loop.run()).toBe('drained');
       expect(loop.rejected.map(({ error }) => [error.code, error.errno, error.syscall])).toEqual(
@@ -250,8 +246,7 @@ describe('what an errno means', () => {
   );
 
   it('on a unix socket EMSGSIZE is certain: it is rejected at the first try', () => {
-    const { loop, kernel } = flushFixture(3, refusing([1], EMSGSIZE));
-    kernel.isUnix = true;
+    const { loop, kernel } = flushFixture(3, refusing([1], EMSGSIZE), { isUnix: true });
     expect(loop.run()).toBe('drained');
     expect(kernel.calls.filter(({ head }) => head === 1)).toHaveLength(1);
     expect([kernel.taken, loop.rejected.length, loop.pendingErrors]).toEqual([[0, 2], 1, 0]);
@@ -261,15 +256,14 @@ describe('what an errno means', () => {
     [false, 'drained', 1],
     [true, 'fatal', 0],
   ])('EPIPE where the socket says of itself that it was shut down: %s', (isDown, verdict, rejections) => {
-    const { loop, kernel, ring } = flushFixture(3, refusing([1], EPIPE));
-    kernel.isUnix = true;
+    const { loop, kernel, queue } = flushFixture(3, refusing([1], EPIPE), { isUnix: true });
     kernel.isDown = isDown;
     expect(loop.run()).toBe(verdict);
     expect(kernel.taken).toEqual(isDown ? [0] : [0, 2]);
     expect(loop.rejected.map(({ sequence, error }) => [sequence, error.code])).toEqual(isDown ? [] : [[1, 'EPIPE']]);
     expect(loop.rejected).toHaveLength(rejections);
     if (isDown) expect(loop.fatalError).toMatchObject({ code: 'EPIPE', address: '192.0.2.1', port: 9 });
-    expect(ring.datagrams + loop.sent + loop.rejected.length).toBe(3);
+    expect(queue.datagrams + loop.sent + loop.rejected.length).toBe(3);
   });
 
   it('an errno that nobody expects refuses the datagram only', () => {
@@ -283,12 +277,12 @@ describe('what an errno means', () => {
     ['EBADF', EBADF],
     ['ENOTSOCK', ENOTSOCK],
   ])('%s is the end: nothing is called again, and nothing is lost from the account', (code, errno) => {
-    const { loop, kernel, ring } = flushFixture(4, (head) => (head === 0 ? 1 : -errno));
+    const { loop, kernel, queue } = flushFixture(4, (head) => (head === 0 ? 1 : -errno));
     expect(loop.run()).toBe('fatal');
     expect(loop.fatalError).toMatchObject({ code, errno, syscall: 'sendmmsg' });
     expect(kernel.taken).toEqual([0]);
     expect(kernel.calls).toHaveLength(2);
-    expect(ring.datagrams + loop.sent).toBe(4);
+    expect(queue.datagrams + loop.sent).toBe(4);
   });
 });
 
@@ -303,8 +297,8 @@ describe('EPERM, of a firewall that may decide anew', () => {
     };
   };
   const rejectedWith = (vlen: number, count: number, refuses: (evaluation: number) => boolean): number[] => {
-    const { loop, kernel } = flushFixture(count, firewall(refuses));
-    kernel.mostInFlight = { datagrams: vlen, bytes: Number.POSITIVE_INFINITY };
+    const mostInFlight = { datagrams: vlen, bytes: Number.POSITIVE_INFINITY };
+    const { loop, kernel } = flushFixture(count, firewall(refuses), { mostInFlight });
     drive(loop);
     const rejected = loop.rejected.map(({ sequence }) => sequence);
     expect(kernel.taken).toEqual(range(count, rejected));
@@ -373,9 +367,8 @@ describe('a loop that is detached', () => {
     ['ENOTCONN', ENOTCONN, true],
     ['EPIPE', EPIPE, true],
   ])('books %s, and asks nothing of the socket', (_code, errno, isUnix) => {
-    const { loop, kernel } = flushFixture(3, () => 0);
+    const { loop, kernel } = flushFixture(3, () => 0, { isUnix });
     const isShutDown = vi.spyOn(kernel, 'isShutDown');
-    kernel.isUnix = isUnix;
     const vlen = loop.ask();
     loop.detach();
     loop.settle(vlen, -errno);
@@ -386,19 +379,19 @@ describe('a loop that is detached', () => {
 });
 
 it('a head that is short of memory and rewritten again and again is rejected in the end, as the newest that it is', () => {
-  const layout = { slots: 8, maxBytes: 64, nameSize: 0, maxSegments: 1, maxSegmentedBytes: 0 };
-  const ring = new ConflatingRing(layout, allocateDetached);
+  const queue = new DatagramQueue({ capacity: 8, maxBytes: 64, byKey: true }, allocateDetached);
+  const batch = new Batch(queue, { nameSize: 0, maxSegments: 1, maxSegmentedBytes: 0 }, null, allocateDetached);
   const reader = new DatagramReader(AF_INET, true);
   let sequence = 0;
   const push = (key: string): void => {
     reader.read(String(sequence));
     reader.key = key;
-    ring.push(reader, sequence++, 0);
+    queue.push(reader, sequence++, 0);
   };
   push('a');
   push('b');
   const kernel = new ScriptedKernel((head, vlen) => (head === 1 ? vlen : -ENOBUFS));
-  const loop = new FlushLoop(ring, kernel);
+  const loop = new FlushLoop(queue, batch, kernel, { mostRejectedBytes: 1 << 20, clock: { now: () => 0 } });
   const { waits } = drive(loop, { turns: 100, meanwhile: () => push('a') });
   expect(waits.length).toBe(12);
   expect(loop.rejected.map((rejected) => rejected.sequence)).toEqual([13]);

@@ -131,18 +131,19 @@ describe('any kernel, told by a script', () => {
               const next = script[call] ?? 1024;
               return next > 0 ? Math.min(next, vlen) : next;
             },
-            { slots: 97 }, // the ring wraps at a number that nothing else divides
+            { capacity: 97, isUnix: kind.isUnix },
           );
-          const { loop, kernel, ring } = fixture;
-          Object.assign(kernel, kind, { isDown: false });
+          const { loop, kernel, queue } = fixture;
+          const { reconnectAnswer, pendingError } = kind;
+          Object.assign(kernel, { reconnectAnswer, pendingError, isDown: false });
           const waits: Wait[] = [];
           let accepted = count;
           for (let turn = 0; ; turn++) {
             const verdict = loop.run();
             if (verdict !== 'drained') waits.push(verdict === 'backoff' ? [verdict, loop.backoffMs] : [verdict]);
-            expect(loop.sent + loop.rejected.length + ring.datagrams).toBe(accepted);
+            expect(loop.sent + loop.rejected.length + queue.datagrams).toBe(accepted);
             for (let arrival = arrivals[turn] ?? 0; arrival > 0; arrival--) if (fixture.push()) accepted++;
-            if (verdict === 'drained' && ring.datagrams === 0) break;
+            if (verdict === 'drained' && queue.datagrams === 0) break;
             expect(turn).toBeLessThan(1000);
           }
           const expected = interpreted(kernel.calls, kind);
@@ -172,7 +173,7 @@ describe('any kernel, told by a script', () => {
     fc.assert(
       fc.property(script, fc.integer({ min: 1, max: 60 }), fc.constantFrom(EBADF, EPIPE), (script, count, fatal) => {
         const living = script.filter((answer) => answer !== -EPIPE);
-        const { loop, kernel, ring } = flushFixture(count, (_head, vlen, call) => {
+        const { loop, kernel, queue } = flushFixture(count, (_head, vlen, call) => {
           const next = living[call];
           if (next === undefined) return -fatal;
           return next > 0 ? Math.min(next, vlen) : next;
@@ -182,11 +183,11 @@ describe('any kernel, told by a script', () => {
           expect(turn).toBeLessThan(1000);
           verdict = loop.run();
         }
-        expect(loop.sent + loop.rejected.length + ring.datagrams).toBe(count);
+        expect(loop.sent + loop.rejected.length + queue.datagrams).toBe(count);
         if (verdict === 'drained') return;
         expect(kernel.calls).toHaveLength(living.length + 1);
         expect(loop.fatalError?.errno).toBe(fatal);
-        expect(ring.datagrams).toBeGreaterThan(0);
+        expect(queue.datagrams).toBeGreaterThan(0);
       }),
       { numRuns: 300 },
     );

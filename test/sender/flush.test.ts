@@ -12,12 +12,12 @@ describe.each([64, 1024])('a kernel that takes %i datagrams a call', (chunk) => 
   const counts = [1, chunk - 1, chunk, chunk + 1, 1023, 1024, 1025, 2000, 3 * chunk];
 
   it.each(counts)('gets %i datagrams exactly once, in order, in as few calls as it can', (count) => {
-    const { loop, kernel, ring } = flushFixture(count, refusing([], 0, chunk));
+    const { loop, kernel, queue } = flushFixture(count, refusing([], 0, chunk));
     expect(loop.run()).toBe('drained');
     expect(kernel.taken).toEqual(range(count));
     expect(kernel.calls).toHaveLength(Math.ceil(count / chunk));
     expect(loop).toMatchObject({ sent: count, syscalls: kernel.calls.length });
-    expect(ring).toMatchObject({ datagrams: 0, bytes: 0, slots: 0 });
+    expect(queue).toMatchObject({ datagrams: 0, bytes: 0, head: 0, tail: 0 });
   });
 
   const count = 3 * chunk;
@@ -29,12 +29,12 @@ describe.each([64, 1024])('a kernel that takes %i datagrams a call', (chunk) => 
     ['last', [count - 1]],
     ['all of these, and two in a row', [0, 1, chunk - 1, chunk, 2 * chunk, count - 2, count - 1]],
   ])('refuses the bad datagram %s, and gets all the others', (_where, bad) => {
-    const { loop, kernel, ring } = flushFixture(count, refusing(bad, EMSGSIZE, chunk));
+    const { loop, kernel, queue } = flushFixture(count, refusing(bad, EMSGSIZE, chunk));
     expect(loop.run()).toBe('drained');
     expect(kernel.taken).toEqual(range(count, bad));
     expect(loop.rejected.map(({ sequence }) => sequence)).toEqual(bad);
     expect(loop.sent).toBe(count - bad.length);
-    expect(ring.datagrams).toBe(0);
+    expect(queue.datagrams).toBe(0);
     expect(kernel.calls.length).toBeLessThanOrEqual(count / chunk + 3 * bad.length + 1);
   });
 });
@@ -46,8 +46,7 @@ describe('where the answer comes later', () => {
     ['of seven bytes', { datagrams: 1000, bytes: 7 }, [7, 3]],
     ['less than a datagram: one at a time', { datagrams: 0.5, bytes: 0.5 }, new Array<number>(10).fill(1)],
   ])('a call gets no more than its share, %s', (_what, mostInFlight, vlens) => {
-    const { loop, kernel } = flushFixture(10, (_head, vlen) => vlen);
-    kernel.mostInFlight = mostInFlight;
+    const { loop, kernel } = flushFixture(10, (_head, vlen) => vlen, { mostInFlight });
     expect(loop.run()).toBe('drained');
     expect(kernel.calls.map(({ vlen }) => vlen)).toEqual(vlens);
     expect(kernel.taken).toEqual(range(10));
@@ -75,32 +74,31 @@ describe('a pace that holds back', () => {
 
 describe('bounds', () => {
   it('rejections are told when they hold as many bytes as they may', () => {
-    const { loop, kernel, ring } = flushFixture(100, () => -EINVAL);
-    kernel.mostRejectedBytes = 10; // ten of one byte, then five of two
+    // Ten of one byte, then five of two.
+    const { loop, queue } = flushFixture(100, () => -EINVAL, { mostRejectedBytes: 10 });
     expect(loop.run()).toBe('yield');
-    expect([loop.rejected.length, loop.hasRejectedMuch, ring.datagrams]).toEqual([10, true, 90]);
+    expect([loop.rejected.length, loop.hasRejectedMuch, queue.datagrams]).toEqual([10, true, 90]);
     loop.reset();
     expect([loop.hasRejectedMuch, loop.run(), loop.rejected.length]).toEqual([false, 'yield', 5]);
   });
 
   it('but not where an error leaves no time for that: with an infinite budget all go', () => {
-    const { loop, kernel } = flushFixture(3000, () => -EINVAL);
-    kernel.mostRejectedBytes = 10;
+    const { loop } = flushFixture(3000, () => -EINVAL, { mostRejectedBytes: 10 });
     expect(loop.run(Number.POSITIVE_INFINITY)).toBe('drained');
     expect(loop.rejected).toHaveLength(3000);
   });
 
   it('one run makes a bounded number of calls, then yields with the tail at the head', () => {
     const count = 2 * CALLS_PER_RUN + 5;
-    const { loop, kernel, ring } = flushFixture(count, () => 1);
+    const { loop, kernel, queue } = flushFixture(count, () => 1);
     expect(loop.run()).toBe('yield');
     expect(kernel.calls).toHaveLength(CALLS_PER_RUN);
-    expect(ring.headSequence()).toBe(CALLS_PER_RUN);
+    expect(queue.headSequence()).toBe(CALLS_PER_RUN);
     drive(loop);
     expect(kernel.taken).toEqual(range(count));
   });
 
-  it('an empty ring is never handed over', () => {
+  it('an empty queue is never handed over', () => {
     const { loop, kernel } = flushFixture(0, () => 1);
     expect(loop.run()).toBe('drained');
     expect(kernel.calls).toEqual([]);

@@ -19,8 +19,8 @@ class Queue implements Messages {
   readonly messages: (readonly [segments: number, bytes: number])[] = [];
   largest = 0;
 
-  get slots(): number {
-    return this.messages.length;
+  isAll(count: number): boolean {
+    return count === this.messages.length;
   }
   push(segments: number, bytes: number): void {
     this.messages.push([segments, bytes]);

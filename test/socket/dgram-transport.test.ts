@@ -4,10 +4,9 @@ import { constants } from 'node:os';
 import { afterEach, describe, expect, it } from 'vitest';
 import { AF_INET } from '../../src/kernel/abi.ts';
 import type { DatagramLike } from '../../src/message/datagram.ts';
-import { MmsgRing } from '../../src/queue/mmsg-ring.ts';
-import { nameSizeOf } from '../../src/queue/mmsg-table.ts';
+import { nameSizeOf } from '../../src/queue/batch.ts';
 import { DgramTransport, type DgramTransportOptions } from '../../src/socket/dgram-transport.ts';
-import { Inbox, read } from '../support/lower.ts';
+import { Inbox, queueAndBatch, read } from '../support/lower.ts';
 
 const LOCAL = { address: '127.0.0.1' };
 const PLAIN = { type: 'udp4', reuseAddr: false, reusePort: false, ipv6Only: false, broadcast: false } as const;
@@ -22,10 +21,11 @@ function transport(options: Partial<DgramTransportOptions> = {}): DgramTransport
 /** What sending `datagram` is answered with: 1, or `-errno`. */
 function send(by: DgramTransport, datagram: DatagramLike): Promise<number> {
   const nameSize = nameSizeOf(AF_INET, by.isConnected);
-  const layout = { slots: 1, maxBytes: 1 << 17, nameSize, maxSegments: 1, maxSegmentedBytes: 0 };
-  const ring = new MmsgRing(layout, (bytes) => by.allocate(bytes));
-  ring.push(read(datagram, AF_INET, by.isConnected), 0, 0);
-  return new Promise((resolve) => by.sendmmsgLater(ring, 1, 0, resolve));
+  const { queue, batch } = queueAndBatch({ capacity: 1, maxBytes: 1 << 17 }, { nameSize }, (bytes) =>
+    by.allocate(bytes),
+  );
+  queue.push(read(datagram, AF_INET, by.isConnected), 0, 0);
+  return new Promise((resolve) => by.sendmmsgLater(batch, batch.plan(), 0, resolve));
 }
 
 afterEach(() => {

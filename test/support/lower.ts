@@ -32,7 +32,8 @@ import { SendmmsgError } from '../../src/kernel/errors.ts';
 import { Arena } from '../../src/kernel/libc.ts';
 import type { DatagramLike } from '../../src/message/datagram.ts';
 import { DatagramReader } from '../../src/message/datagram-reader.ts';
-import { MmsgRing } from '../../src/queue/mmsg-ring.ts';
+import { Batch, type BatchLayout } from '../../src/queue/batch.ts';
+import { DatagramQueue, type QueueOptions } from '../../src/queue/queue.ts';
 import { DatagramSocket } from '../../src/socket/datagram-socket.ts';
 import type { SocketOptions } from '../../src/socket/socket-options.ts';
 import type { NativeTransport } from '../../src/socket/transport.ts';
@@ -68,17 +69,29 @@ export function read(datagram: unknown, family: number = AF_INET, isConnected = 
 
 /** The bytes that a reader's snapshot becomes. */
 export function encoded(reader: DatagramReader): Buffer {
-  const layout = { slots: 1, maxBytes: 1 << 18, nameSize: 112, maxSegments: 1, maxSegmentedBytes: 0 };
-  const ring = new MmsgRing(layout, allocateApart);
-  if (!ring.push(reader, 0, 0)) throw new Error('an empty ring refused a datagram');
-  return slotsOf(ring)[0]!.payload;
+  const { queue, batch } = queueAndBatch({ capacity: 1, maxBytes: 1 << 18 }, { nameSize: 112 });
+  if (!queue.push(reader, 0, 0)) throw new Error('an empty queue refused a datagram');
+  return messagesOf(batch)[0]!.payload;
+}
+
+/** A queue and its batch, in memory that nobody else reads; without GSO unless the layout says so. */
+export function queueAndBatch(
+  options: QueueOptions,
+  layout: Partial<BatchLayout> = {},
+  allocate: (bytes: number) => Arena = allocateApart,
+): { queue: DatagramQueue; batch: Batch } {
+  const queue = new DatagramQueue(options, allocate);
+  return {
+    queue,
+    batch: new Batch(queue, { nameSize: 0, maxSegments: 1, maxSegmentedBytes: 0, ...layout }, null, allocate),
+  };
 }
 
 /** By number: the memory of {@link allocateApart} that is still in use. */
 const memory = new Map<number, WeakRef<Arena>>();
 let allocations = 0;
 
-/** Memory that nobody but {@link slotAt} reads. Its number is the upper half of each pointer into it: no two lie side by side. */
+/** Memory that nobody but {@link messageAt} reads. Its number is the upper half of each pointer into it: no two lie side by side. */
 export function allocateApart(bytes: number): Arena {
   const number = ++allocations;
   const arena = new Arena(new ArrayBuffer(bytes), number * 2 ** 32);
@@ -89,18 +102,27 @@ export function allocateApart(bytes: number): Arena {
 
 const numbers = new FinalizationRegistry<number>((number) => memory.delete(number));
 
-/** The bytes that a pointer at byte `at` of such memory points to. */
-function pointedTo(arena: Arena, at: number, length: number): Buffer {
+/** The memory that a pointer at byte `at` of such memory points into, and where; `length` bytes from there belong to it. */
+function target(arena: Arena, at: number, length: number): { memory: Arena; offset: number } {
   const offset = arena.u32[at >>> 2]!;
-  const target = memory.get(arena.u32[(at >>> 2) + 1]!)?.deref();
-  if (target === undefined || offset + length > target.u8.length) throw new Error(`${at} points nowhere`);
-  return target.u8.subarray(offset, offset + length);
+  const found = memory.get(arena.u32[(at >>> 2) + 1]!)?.deref();
+  if (found === undefined || offset + length > found.u8.length) throw new Error(`${at} points nowhere`);
+  return { memory: found, offset };
+}
+
+/** The bytes that such a pointer points to. */
+function pointedTo(arena: Arena, at: number, length: number): Buffer {
+  const { memory, offset } = target(arena, at, length);
+  return memory.u8.subarray(offset, offset + length);
 }
 
 /** One `mmsghdr` as the kernel sees it. */
-export interface SlotView {
+export interface MessageView {
   readonly name: Buffer;
+  /** What its iovecs gather. */
   readonly payload: Buffer;
+  /** `msg_iovlen`. */
+  readonly iovecs: number;
   /** `msg_controllen`. */
   readonly controlLength: number;
   /** The u16 of UDP_SEGMENT, of which the last one counts; 0 without such a control message. */
@@ -129,39 +151,43 @@ export function controlMessages(buffer: Buffer): ControlMessage[] {
   return messages;
 }
 
-/** The queued slots of a ring that lies in memory of {@link allocateApart}. */
-export function slotsOf(ring: MmsgRing): SlotView[] {
-  ring.commit();
-  return Array.from({ length: ring.slots }, (_, index) =>
-    slotAt(ring.arena, ((ring.headAt / MMSGHDR_SIZE + index) % ring.capacity) * MMSGHDR_SIZE),
-  );
+/** The messages of a batch that is planned in memory of {@link allocateApart}: all, or the first so many. */
+export function messagesOf(batch: Batch, count: number = batch.plan()): MessageView[] {
+  return Array.from({ length: count }, (_, index) => messageAt(batch.arena, batch.headAt + index * MMSGHDR_SIZE));
 }
 
 /** The `mmsghdr` at byte `header` of such memory. */
-export function slotAt(arena: Arena, header: number): SlotView {
-  const word = (at: number): number => arena.u32[at >>> 2]!;
+export function messageAt(arena: Arena, header: number): MessageView {
+  const wordOf = (memory: Arena, at: number): number => memory.u32[at >>> 2]!;
+  const word = (at: number): number => wordOf(arena, at);
   const bytes = (at: number, length: number): Buffer => Buffer.from(length === 0 ? '' : pointedTo(arena, at, length));
-  if (word(header + MSG_IOVLEN) !== 1) throw new Error(`the slot has ${word(header + MSG_IOVLEN)} iovecs`);
-  const iovec = word(header + MSG_IOV);
+  const iovecs = word(header + MSG_IOVLEN);
+  const gathered = Array.from({ length: iovecs }, (_, index) => {
+    const { memory, offset } = target(arena, header + MSG_IOV, (index + 1) * IOVEC_SIZE);
+    const iovec = offset + index * IOVEC_SIZE;
+    const length = wordOf(memory, iovec + IOV_LEN);
+    return length === 0 ? Buffer.alloc(0) : pointedTo(memory, iovec + IOV_BASE, length);
+  });
   const controlLength = word(header + MSG_CONTROLLEN);
   const messages = controlMessages(bytes(header + MSG_CONTROL, controlLength));
   const isSegment = ({ level, type }: ControlMessage): boolean => level === SOL_UDP && type === UDP_SEGMENT;
   return {
     name: bytes(header + MSG_NAME, word(header + MSG_NAMELEN)),
-    payload: bytes(iovec + IOV_BASE, word(iovec + IOV_LEN)),
+    payload: Buffer.concat(gathered),
+    iovecs,
     controlLength,
     segmentSize: messages.findLast(isSegment)?.data.readUInt16LE() ?? 0,
     control: messages.filter((message) => !isSegment(message)),
   };
 }
 
-/** The traffic class byte that a slot carries. */
-export function tosOf({ control }: SlotView): number | undefined {
+/** The traffic class byte that a message carries. */
+export function tosOf({ control }: MessageView): number | undefined {
   return control.find(({ level, type }) => level === IPPROTO_IP && type === IP_TOS)?.data.readInt32LE();
 }
 
-/** The datagrams that the kernel would make of a slot. */
-export function datagramsOf({ payload, segmentSize }: SlotView): Buffer[] {
+/** The datagrams that the kernel would make of a message. */
+export function datagramsOf({ payload, segmentSize }: MessageView): Buffer[] {
   if (segmentSize === 0) return [payload];
   const count = Math.ceil(payload.length / segmentSize);
   return Array.from({ length: count }, (_, index) => payload.subarray(index * segmentSize, (index + 1) * segmentSize));

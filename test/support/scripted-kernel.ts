@@ -1,12 +1,11 @@
 /** A kernel that answers as a test tells it to, and remembers every call: the other side of a FlushLoop. */
-import { AF_INET } from '../../src/kernel/abi.ts';
+import { AF_INET, AF_UNIX } from '../../src/kernel/abi.ts';
 import { allocateDetached } from '../../src/kernel/libc.ts';
 import { DatagramReader } from '../../src/message/datagram-reader.ts';
+import { Batch } from '../../src/queue/batch.ts';
 import { GsoLatch } from '../../src/queue/gso.ts';
-import type { MmsgRing } from '../../src/queue/mmsg-ring.ts';
-import { SegmentingRing } from '../../src/queue/segmenting-ring.ts';
-import { FlushLoop, type Verdict, type Wire } from '../../src/sender/flush.ts';
-import type { Pace } from '../../src/sender/pace.ts';
+import { DatagramQueue } from '../../src/queue/queue.ts';
+import { FlushLoop, type FlushOptions, type Verdict, type Wire } from '../../src/sender/flush.ts';
 
 /** One call: the numbers of the datagrams it was given (of the first and how many), and the answer. */
 export interface Call {
@@ -29,31 +28,28 @@ export class ScriptedKernel implements Wire {
   pendingError = 0;
   errorsRead = 0;
   behaviour: Behaviour;
-  isUnix = false;
+  readonly backend = 'sendmmsg';
+  readonly isConnected = true;
+  readonly latch = new GsoLatch();
+  family: number = AF_INET;
   peer = { address: '192.0.2.1', port: 9 };
-  mostRejectedBytes = 1 << 20;
   /** What connecting again answers, and how often it was asked. */
   reconnectAnswer = 0;
   reconnects = 0;
   isDown = true;
-  mostInFlight?: NonNullable<Wire['mostInFlight']>;
 
   constructor(behaviour: Behaviour) {
     this.behaviour = behaviour;
   }
 
-  sendmmsg(ring: MmsgRing, vlen: number): number {
-    const head = Number(ring.headPayload().toString());
-    const segments = Array.from({ length: vlen }, (_, index) => ring.segmentsAt(index));
+  sendmmsg(batch: Batch, vlen: number): number {
+    const head = Number(batch.headPayload().toString());
+    const segments = Array.from({ length: vlen }, (_, index) => batch.segmentsAt(index));
     const answer = this.behaviour(head, vlen, this.calls.length, segments);
     this.calls.push({ head, vlen, answer });
     const datagrams = segments.slice(0, Math.max(answer, 0)).reduce((sum, each) => sum + each, 0);
     for (let index = 0; index < datagrams; index++) this.taken.push(head + index);
     return answer;
-  }
-
-  now(): number {
-    return 0;
   }
 
   takeError(): number {
@@ -71,41 +67,44 @@ export class ScriptedKernel implements Wire {
   }
 }
 
-interface FixtureOptions {
-  readonly slots?: number;
+interface FixtureOptions extends Partial<FlushOptions> {
+  readonly capacity?: number;
   /** With GSO: most datagrams of a message. */
   readonly maxSegments?: number;
-  readonly pace?: Pace;
+  readonly isUnix?: boolean;
 }
 
 interface Fixture {
-  readonly ring: MmsgRing;
+  readonly queue: DatagramQueue;
+  readonly batch: Batch;
   readonly kernel: ScriptedKernel;
   readonly latch: GsoLatch;
   readonly loop: FlushLoop;
   push(): boolean;
 }
 
-/** A ring with datagrams 0 … count-1, whose payloads are their numbers (with GSO in four digits), before a scripted kernel. */
+/** A queue with datagrams 0 … count-1, whose payloads are their numbers (with GSO in four digits), before a scripted kernel. */
 export function flushFixture(
   count: number,
   behaviour: Behaviour,
-  { slots = Math.max(count, 1), maxSegments = 1, pace }: FixtureOptions = {},
+  { capacity = Math.max(count, 1), maxSegments = 1, isUnix = false, ...options }: FixtureOptions = {},
 ): Fixture {
   const reader = new DatagramReader(AF_INET, true);
-  const latch = new GsoLatch();
-  const layout = { slots, maxBytes: slots * 8, nameSize: 0, maxSegments, maxSegmentedBytes: 65_507, latch };
-  const ring = new SegmentingRing(layout, allocateDetached);
+  const kernel = new ScriptedKernel(behaviour);
+  if (isUnix) kernel.family = AF_UNIX;
+  const { latch } = kernel;
+  const queue = new DatagramQueue({ capacity, maxBytes: capacity * 8 }, allocateDetached);
+  const batch = new Batch(queue, { nameSize: 0, maxSegments, maxSegmentedBytes: 65_507 }, latch, allocateDetached);
   let next = 0;
   const push = (): boolean => {
     reader.read(maxSegments > 1 ? String(next).padStart(4, '0') : String(next));
-    const hasRoom = ring.push(reader, next, 0);
+    const hasRoom = queue.push(reader, next, 0);
     if (hasRoom) next++;
     return hasRoom;
   };
   for (let index = 0; index < count; index++) push();
-  const kernel = new ScriptedKernel(behaviour);
-  return { ring, kernel, latch, loop: new FlushLoop(ring, kernel, latch, pace ?? null), push };
+  const loop = new FlushLoop(queue, batch, kernel, { mostRejectedBytes: 1 << 20, clock: { now: () => 0 }, ...options });
+  return { queue, batch, kernel, latch, loop, push };
 }
 
 /** A kernel that takes at most `chunk` a call, and refuses some datagrams, as sendmmsg(2) does: the head, or a short count. */

@@ -1,11 +1,10 @@
-/** Lines packed into datagrams: the ring against an array, whatever the lines are. */
+/** Lines packed into datagrams: the queue against an array, whatever the lines are. */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { AF_INET, SOCKADDR_IN_SIZE } from '../../src/kernel/abi.ts';
 import type { Payload } from '../../src/message/datagram.ts';
 import { DatagramReader } from '../../src/message/datagram-reader.ts';
-import { PackingRing } from '../../src/queue/packing-ring.ts';
-import { allocateApart, attempt, slotsOf, tosOf } from '../support/lower.ts';
+import { attempt, datagramsOf, messagesOf, queueAndBatch, tosOf } from '../support/lower.ts';
 
 interface Packed {
   readonly port: number;
@@ -61,56 +60,55 @@ const sizeOf = ({ lines }: Packed, separator: string): number =>
 const joined = ({ lines }: Packed, separator: string): Buffer =>
   Buffer.concat(lines.flatMap((line, index) => (index === 0 ? [line] : [Buffer.from(separator), line])));
 
-describe('a packing ring', () => {
+describe('a queue that packs', () => {
   it('holds what lines greedily joined would be, byte for byte, and counts what it joined', () => {
     fc.assert(
       fc.property(
         pack,
         fc.integer({ min: 1, max: 30 }),
         fc.array(operation, { maxLength: 80, size: 'max' }),
-        (pack, slots, operations) => {
-          const layout = {
-            slots,
-            maxBytes: 1 << 16,
-            nameSize: SOCKADDR_IN_SIZE,
-            maxSegments: 64,
-            maxSegmentedBytes: 99,
-          };
-          const ring = new PackingRing(layout, pack, allocateApart);
+        (pack, capacity, operations) => {
+          const { queue, batch } = queueAndBatch(
+            { capacity, maxBytes: 1 << 16, packing: pack },
+            { nameSize: SOCKADDR_IN_SIZE, maxSegments: 64, maxSegmentedBytes: 99 },
+          );
           const reader = new DatagramReader(AF_INET, false);
           let model: Packed[] = [];
           let [accepted, gone, sequence, now] = [0, 0, 0, 0];
-          const seal = (): void => {
+          const close = (): void => {
             for (const each of model) each.isOpen = false;
           };
           const agree = (): void => {
-            expect(slotsOf(ring).map(({ payload }) => payload)).toEqual(
-              model.map((each) => joined(each, pack.separator)),
+            queue.changes++; // planned anew, and all of it
+            const held = messagesOf(batch).flatMap((message) =>
+              datagramsOf(message).map((payload) => ({ payload, tos: tosOf(message) })),
             );
-            expect(slotsOf(ring).map(tosOf)).toEqual(model.map(({ dscp }) => dscp && 4 * dscp));
-            expect(ring.datagrams).toBe(model.length);
-            expect(ring.bytes).toBe(model.reduce((sum, each) => sum + sizeOf(each, pack.separator), 0));
-            expect(accepted).toBe(ring.packed + ring.datagrams + gone);
+            expect(held).toEqual(
+              model.map((each) => ({ payload: joined(each, pack.separator), tos: each.dscp && 4 * each.dscp })),
+            );
+            close();
+            expect(queue.datagrams).toBe(model.length);
+            expect(queue.bytes).toBe(model.reduce((sum, each) => sum + sizeOf(each, pack.separator), 0));
+            expect(accepted).toBe(queue.packed + queue.datagrams + gone);
           };
           for (const operation of operations) {
             if (operation === 'look') agree();
             else if (operation === 'skip') sequence++;
             else if (operation === 'tick') now++;
             else if (operation === 'span') {
-              ring.span();
-              seal();
+              queue.close();
+              close();
             } else if ('release' in operation) {
               agree();
               const count = Math.round(operation.release * model.length);
-              ring.release(count);
-              seal();
+              queue.drop(count);
               gone += count;
               model = model.slice(count);
             } else {
               const line = Buffer.concat([operation.payload].flat().map((part) => Buffer.from(part as string)));
               const { port, dscp } = operation;
               reader.read({ payload: operation.payload, address: '127.0.0.1', port, dscp });
-              const outcome = attempt(() => ring.push(reader, sequence++, now));
+              const outcome = attempt(() => queue.push(reader, sequence++, now));
               const last = model.at(-1);
               const size = last === undefined ? 0 : sizeOf(last, pack.separator) + Buffer.byteLength(pack.separator);
               const isForLast = last?.isOpen && last.port === port && last.dscp === dscp;
@@ -121,7 +119,7 @@ describe('a packing ring', () => {
               } else if (pack.oversize === 'reject' && line.length > pack.maxBytes) {
                 expect(outcome).toBe('EMSGSIZE');
               } else {
-                expect(outcome).toBe(model.length < slots);
+                expect(outcome).toBe(model.length < capacity);
                 if (outcome !== true) continue;
                 if (last !== undefined) last.isOpen = false;
                 model.push({ port, dscp, lines: [line], isOpen: true });
@@ -137,53 +135,57 @@ describe('a packing ring', () => {
   });
 
   it('gives the control of a line to each datagram that it turns out to take', () => {
-    const layout = { slots: 40, maxBytes: 1 << 16, nameSize: 0, maxSegments: 1, maxSegmentedBytes: 0 };
-    const ring = new PackingRing(layout, { maxBytes: 12, separator: '', oversize: 'alone' }, allocateApart);
+    const packing = { maxBytes: 12, separator: '', oversize: 'alone' } as const;
+    const { queue, batch } = queueAndBatch({ capacity: 40, maxBytes: 1 << 16, packing });
     const reader = new DatagramReader(AF_INET, true);
     let sequence = 0;
     for (const dscp of [46, undefined, 46]) {
       for (const payload of ['a', '€€', '€€', '€€', '€€']) {
         reader.read({ payload, dscp });
-        ring.push(reader, sequence++, 0);
+        queue.push(reader, sequence++, 0);
       }
     }
-    const slots = slotsOf(ring);
-    expect(slots.map(({ payload }) => String(payload)).join('')).toBe('a€€€€€€€€'.repeat(3));
-    expect(slots.map(tosOf)).toEqual([184, 184, 184, undefined, undefined, undefined, 184, 184, 184]);
+    const messages = messagesOf(batch);
+    expect(messages.map(({ payload }) => String(payload)).join('')).toBe('a€€€€€€€€'.repeat(3));
+    expect(messages.map(tosOf)).toEqual([184, 184, 184, undefined, undefined, undefined, 184, 184, 184]);
   });
 
-  it('loses no line and keeps the order where the slab is small and wraps', () => {
+  it('loses no line and keeps the order where the queue is small', () => {
     fc.assert(
       fc.property(tight, fc.array(short, { minLength: 100, maxLength: 300 }), (pack, operations) => {
-        const layout = { slots: 40, maxBytes: 120, nameSize: SOCKADDR_IN_SIZE, maxSegments: 1, maxSegmentedBytes: 0 };
-        const ring = new PackingRing(layout, pack, allocateApart);
+        const { queue, batch } = queueAndBatch(
+          { capacity: 40, maxBytes: 120, packing: pack },
+          { nameSize: SOCKADDR_IN_SIZE },
+        );
         const reader = new DatagramReader(AF_INET, false);
         let [lines, received] = [[] as Buffer[], [] as Buffer[]];
         const take = (count: number): void => {
+          queue.changes++;
           received.push(
-            ...slotsOf(ring)
+            ...messagesOf(batch)
               .slice(0, count)
               .map(({ payload }) => payload),
           );
-          ring.release(count);
+          queue.drop(count);
         };
         for (const [sequence, operation] of operations.entries()) {
-          if (typeof operation === 'string') ring.commit();
+          if (typeof operation === 'string') queue.commit();
           else if ('release' in operation) {
-            ring.commit();
-            take(Math.round(operation.release * ring.datagrams));
+            queue.commit();
+            take(Math.round(operation.release * queue.datagrams));
           } else {
             reader.read({ payload: operation.payload, address: '127.0.0.1', port: operation.port });
-            if (attempt(() => ring.push(reader, sequence, 0)) !== true) continue;
+            if (attempt(() => queue.push(reader, sequence, 0)) !== true) continue;
             lines.push(Buffer.concat([operation.payload].flat().map((part) => Buffer.from(part as string))));
-            expect(ring.datagrams).toBeLessThanOrEqual(40);
+            expect(queue.datagrams).toBeLessThanOrEqual(40);
           }
         }
-        ring.commit();
+        queue.commit();
         // But for the last datagram they are less than the limit, and that one is appended to only below it.
-        const last = slotsOf(ring).at(-1)?.payload.length ?? 0;
-        expect(ring.bytes - last).toBeLessThan(120);
-        take(ring.datagrams);
+        queue.changes++;
+        const last = messagesOf(batch).at(-1)?.payload.length ?? 0;
+        expect(queue.bytes - last).toBeLessThan(120);
+        take(queue.datagrams);
         expect(Buffer.concat(received)).toEqual(Buffer.concat(lines));
         [lines, received] = [[], []];
       }),
