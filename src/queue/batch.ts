@@ -141,6 +141,7 @@ export class Batch {
       if (this.#full.size > 0 && this.#full.has(queue.destinations!.of[place]!)) continue;
       this.#planRow(row, rows.segments[place]!, this.#mostOf(rows.sockaddr[place]!, rows.size[place]!));
     }
+    if (this.#planned === 0) queue.heldBack = queue.datagrams;
     return this.#planned;
   }
 
@@ -186,11 +187,16 @@ export class Batch {
   /** The kernel has taken the first `messages`. Returns their bytes. */
   take(messages: number): number {
     const queue = this.#queue;
+    const rows = this.#fragmentRows;
+    const counts = this.#fragmentCounts;
     const end = this.#fragmentStarts[this.#done + messages]!;
     let bytes = 0;
-    for (let fragment = this.#fragmentStarts[this.#done]!; fragment < end; fragment++) {
-      const datagrams = this.#fragmentCounts[fragment]!;
-      bytes += queue.release(this.#fragmentRows[fragment]!, datagrams);
+    for (let fragment = this.#fragmentStarts[this.#done]!; fragment < end; ) {
+      const row = rows[fragment]!;
+      let datagrams = 0;
+      do datagrams += counts[fragment++]!;
+      while (fragment < end && rows[fragment] === row);
+      bytes += queue.release(row, datagrams);
       this.#datagrams -= datagrams;
     }
     this.#done += messages;
@@ -283,6 +289,7 @@ export class Batch {
   tryFull(): void {
     if (this.#full.size === 0) return;
     this.#full.clear();
+    this.#queue.heldBack = 0;
     this.#queue.changes++;
   }
 
@@ -337,6 +344,7 @@ export class Batch {
       const end = rows.at[place]! + rows.length[place]!;
       let at = rows.at[place]! + from * size;
       rows.flags[place] = rows.flags[place]! | PLANNED;
+      if (most === 1) return this.#planSingles(row, place, from, to);
       while (from < to && this.#planned < MAX_VLEN) {
         const segments = to - from < most ? to - from : most;
         const bytes = Math.min(segments * size, end - at);
@@ -365,6 +373,47 @@ export class Batch {
       to = rows.segments[row & rows.mask]!;
       this.#partTaken = 0;
     }
+  }
+
+  /** The same, each datagram a message: where the headers are as they were, in one short path. */
+  #planSingles(row: number, place: number, from: number, to: number): void {
+    const { rows, slab } = this.#queue;
+    const memory = slab.arenaOf(rows.chunk[place]!);
+    const size = rows.size[place]!;
+    const end = rows.at[place]! + rows.length[place]!;
+    const sockaddr = rows.sockaddr[place]!;
+    const port = rows.port[place]!;
+    const control = rows.control[place]!;
+    const controlLength = control === null ? 0 : control.length;
+    let at = rows.at[place]! + from * size;
+    const before = this.#planned;
+    for (const last = Math.min(before + to - from, MAX_VLEN); this.#planned < last; at += size) {
+      const message = this.#planned;
+      if (message === this.#capacity) this.#growHeaders();
+      const iovec = this.#iovecsUsed;
+      if (iovec === this.#iovecCapacity) this.#growIovecs();
+      const length = Math.min(size, end - at);
+      this.#fragmentStarts[message] = this.#fragments;
+      this.#addFragment(row, 1);
+      this.#segments[message] = 1;
+      this.#lengths[message] = length;
+      this.#iovecs.writeIovec(iovec * IOVEC_SIZE, memory, at, length);
+      this.#iovecsUsed = iovec + 1;
+      if (
+        message >= this.#written ||
+        this.#iovecStarts[message] !== iovec ||
+        this.#iovecCounts[message] !== 1 ||
+        this.#controlLengths[message] !== controlLength ||
+        this.#ports[message] !== port ||
+        this.#sockaddrs[message] !== sockaddr ||
+        this.#heldControls[message] !== control
+      ) {
+        this.#writeHeader(message, place, size, iovec);
+      }
+      this.#planned = message + 1;
+      this.#fragmentStarts[message + 1] = this.#fragments;
+    }
+    this.#datagrams += this.#planned - before;
   }
 
   /** Takes rows behind a row into its message, as long as they go to the same place and are as long as its datagrams; a shorter one is the last. */

@@ -65,6 +65,8 @@ export class DatagramQueue {
   moves: number = 0;
   /** How often what was planned has changed, ever: it is to be planned anew. */
   changes: number = 0;
+  /** Datagrams, of those queued, that wait for destinations which are full. */
+  heldBack: number = 0;
   /** Whether what is planned is with the kernel. */
   isInFlight: boolean = false;
   /** The number of the first row, and the one behind the last. */
@@ -206,6 +208,7 @@ export class DatagramQueue {
   drop(datagrams: number): void {
     this.close();
     if (datagrams > 0) this.changes++;
+    this.heldBack = Math.max(this.heldBack - datagrams, 0);
     for (let left = datagrams; left > 0; ) {
       const segments = Math.min(this.rows.segments[this.head & this.rows.mask]!, left);
       this.release(this.head, segments);

@@ -16,7 +16,7 @@ import type { Transport } from '../socket/transport.ts';
 import type { ResolvedBatchOptions } from './batch-options.ts';
 import { type DropReason, SenderCounters } from './diagnostics.ts';
 import type { Verdict } from './flush.ts';
-import { FREE, HELD, IN_FLIGHT, type Lane, type LaneOwner } from './lane.ts';
+import { BLOCKED, FREE, HELD, IN_FLIGHT, type Lane, type LaneOwner } from './lane.ts';
 import { Lanes } from './lanes.ts';
 import { Pace } from './pace.ts';
 
@@ -178,6 +178,7 @@ export class LaneDriver {
     this.restTimer();
     for (const lane of this.lanes.all) {
       if (lane.hold === IN_FLIGHT) continue;
+      lane.tryFull();
       lane.flush(Number.POSITIVE_INFINITY);
       lane.rest();
     }
@@ -256,7 +257,8 @@ export class LaneDriver {
   trigger(): void {
     if (this.timer === SOON || this.state !== OPEN) return;
     if (this.#onlyLane !== null && this.#onlyLane.hold !== FREE) return;
-    if (this.lanes.queued >= this.flushAt || this.lanes.queuedBytes >= this.flushAtBytes) this.#flushOrSoon();
+    const fresh = this.lanes.queued - this.lanes.heldBack;
+    if (fresh >= this.flushAt || (fresh > 0 && this.lanes.queuedBytes >= this.flushAtBytes)) this.#flushOrSoon();
     else if (this.timer === NONE) this.#armFlush();
   }
 
@@ -273,6 +275,7 @@ export class LaneDriver {
     // The end of this turn stays what it is, whatever comes until then: one timer for all batches of a turn.
     if (this.timer !== TIMER || this.#options.flushAfterMs > 0) this.restTimer();
     for (const lane of this.lanes.all) {
+      if (hold >= BLOCKED) lane.tryFull();
       if (lane.hold <= hold && (lane.queue.datagrams > 0 || lane.hold > FREE)) lane.flush();
       if (this.failure !== null) break;
     }
@@ -306,7 +309,8 @@ export class LaneDriver {
   #armFlush(): void {
     if (this.state !== OPEN) return;
     const hasNews = this.counters.hasNews;
-    if (!this.lanes.all.some(({ hold, queue }) => hold === FREE && (hasNews || queue.datagrams > 0))) return;
+    if (!this.lanes.all.some(({ hold, queue }) => hold === FREE && (hasNews || queue.datagrams > queue.heldBack)))
+      return;
     this.#arm(TIMER, this.#options.flushAfterMs);
   }
 

@@ -67,6 +67,9 @@ export class Lane {
   /** Whether it is the pace that holds it back, and not the kernel. */
   isPaced: boolean = false;
   #disarm: Disarm | null = null;
+  /** The timer of destinations that are full. */
+  #disarmFull: Disarm | null = null;
+  #fullMs = 1;
   #falseWakes = 0;
   #blockedMs = 1;
   #waitedMs = 0;
@@ -106,8 +109,10 @@ export class Lane {
   settle(verdict: Verdict): void {
     if (this.loop.sent > 0) this.#hasMoved();
     switch (verdict) {
-      case 'again':
       case 'drained':
+        this.#fullMs = 1;
+        return;
+      case 'again':
         return;
       case 'yield':
         return this.#owner.onYield();
@@ -118,6 +123,7 @@ export class Lane {
         this.isPaced = true;
         return this.#wait(HELD, this.loop.paceMs);
       case 'blocked':
+        if (this.batch.hasFull) return this.#waitForFull();
         this.#waitingSince = this.#clock.now();
         return this.#waitWritable();
       case 'fatal':
@@ -129,10 +135,7 @@ export class Lane {
   rest(): void {
     this.#disarm?.();
     this.#disarm = null;
-    if (this.#waitingSince !== null) {
-      this.#waitedMs = this.waitedMs;
-      this.#waitingSince = null;
-    }
+    if (this.#disarmFull === null) this.#endWait();
     this.isPaced = false;
     if (this.hold !== IN_FLIGHT) this.hold = FREE;
   }
@@ -145,9 +148,19 @@ export class Lane {
     this.#land?.(-EAGAIN);
   }
 
+  /** Destinations that were full are tried again with the next flush. */
+  tryFull(): void {
+    this.#disarmFull?.();
+    this.#disarmFull = null;
+    this.batch.tryFull();
+    this.#endWait();
+  }
+
   /** The end: waits for nothing, and of what is in flight nothing more is sent than cannot be called back. */
   abandon(): void {
     this.rest();
+    this.#disarmFull?.();
+    this.#disarmFull = null;
     this.#isAbandoned = true;
     this.loop.detach();
   }
@@ -174,6 +187,23 @@ export class Lane {
     };
     this.#land = land;
     this.#transport.sendmmsgLater(this.batch, vlen, this.#flags, land, this.#isWanted);
+  }
+
+  #endWait(): void {
+    if (this.#waitingSince === null) return;
+    this.#waitedMs = this.waitedMs;
+    this.#waitingSince = null;
+  }
+
+  /** Some destinations are full, which only a timer tells the end of; the lane itself is free for all others. */
+  #waitForFull(): void {
+    if (this.#disarmFull !== null) return;
+    this.#waitingSince ??= this.#clock.now();
+    this.#disarmFull = this.#clock.after(this.#fullMs, () => {
+      this.tryFull();
+      this.#resume();
+    });
+    this.#fullMs = Math.min(this.#fullMs * 2, MAX_BLOCKED_MS);
   }
 
   #waitWritable(): void {

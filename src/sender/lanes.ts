@@ -29,6 +29,13 @@ export class Lanes {
     return sum;
   }
 
+  /** Datagrams, of those, that wait for destinations which are full. */
+  get heldBack(): number {
+    let sum = 0;
+    for (const { queue } of this.all) sum += queue.heldBack;
+    return sum;
+  }
+
   /** Payload bytes queued. */
   get queuedBytes(): number {
     let sum = 0;
