@@ -228,6 +228,8 @@ of('x').pipe(sendmmsg(connected, { batchSize: 8, highWatermark: 9 }), summarize(
 ({ batchsize: 8 }) satisfies BatchOptions;
 // @ts-expect-error
 sendmmsg(connected, { overflow: 'block' });
+// @ts-expect-error one of two
+sendmmsg(connected, { order: 'any' });
 // @ts-expect-error
 sendmmsg(connected, { batchSize: '8' });
 // @ts-expect-error
@@ -243,6 +245,7 @@ expectTypeOf<BatchOptions>().toExtend<{
   readonly overflow?: 'drop-oldest' | 'drop-newest' | 'error' | undefined;
   readonly maxAgeMs?: number | undefined;
   readonly drainTimeoutMs?: number | undefined;
+  readonly order?: 'total' | 'destination' | undefined;
   readonly gso?: 'auto' | 'off' | undefined;
   readonly offload?: boolean | undefined;
   readonly lanes?: number | undefined;

@@ -9,7 +9,8 @@ import { SenderSubscriber, senderOperator } from './sender-subscriber.ts';
 /**
  * Sends each payload that the source emits to all current peers, in batches, and emits a report for each flush.
  *
- * A payload is encoded once, however many peers there are; each peer is one datagram. Peers may come and go between two
+ * A payload is encoded once, however many peers there are; each peer is one datagram. With several payloads a tick, `order:
+ * 'destination'` sends each peer all of them as one message. Peers may come and go between two
  * payloads: of an iterable (a `Set` that is kept up to date) those count that it holds when the payload is emitted, of
  * a `Map` the values, of an Observable those of its last set; before its first there are none. An iterator
  * (`players.values()`), which could be walked for one payload only, is refused: pass the `Set`, `Map` or array itself.

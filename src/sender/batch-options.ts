@@ -71,10 +71,10 @@ export interface BatchOptions {
   /**
    * For state of which only the latest counts: while a datagram with the same key is still queued, a newer one takes its
    * place, so that a congested socket sends no stale state. The key is compared as in a `Map`; `undefined` is never replaced.
-   * Datagrams of one key should have one destination. Cannot be combined with `pack` or `maxAgeMs`, and does without GSO.
+   * Datagrams of one key should have one destination. Cannot be combined with `pack` or `maxAgeMs`.
    */
   readonly conflateBy?: ((datagram: DatagramLike) => unknown) | undefined;
-  /** Packs lines: those that go to one destination share a datagram until it is full. Does without GSO. */
+  /** Packs lines: those that go to one destination share a datagram until it is full. */
   readonly pack?: PackOptions | undefined;
   /**
    * Send no faster than this; default: as fast as the kernel takes it. The triggers say when a flush is due, the pace how much

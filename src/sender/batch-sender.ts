@@ -103,7 +103,8 @@ export class BatchSender<D extends DatagramLike = DatagramLike> {
   }
 
   /**
-   * Queues one payload for many destinations: it is encoded once, and each destination is one datagram.
+   * Queues one payload for many destinations: it is encoded once, and each destination is one datagram. Where several payloads go to the
+   * same destinations, one after another, `order: 'destination'` makes one message of what each of them gets.
    *
    * @param to - the endpoints, or a Map whose values they are; those of the wrong family are rejected one by one
    * @returns whether there is room for another datagram, as {@link send}
