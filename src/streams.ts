@@ -7,9 +7,12 @@
  */
 import { Writable } from 'node:stream';
 import { WritableStream } from 'node:stream/web';
-import { argumentTypeError } from './kernel/errors.ts';
+import { argumentTypeError, argumentValueError } from './kernel/errors.ts';
 import type { BatchReport, DatagramLike } from './message/datagram.ts';
+import { checkedSegmentSize } from './message/datagram-reader.ts';
+import { bytesOf } from './message/payload.ts';
 import { type BatchOptions, resolveBatchOptions } from './sender/batch-options.ts';
+import { ByteSegments } from './sender/byte-segments.ts';
 import type { SenderStats } from './sender/diagnostics.ts';
 import { checkSignal, checkSocketSource, Outlet } from './sender/outlet.ts';
 import type { DatagramSocket } from './socket/datagram-socket.ts';
@@ -45,6 +48,16 @@ export type { SocketOptions } from './socket/socket-options.ts';
 export interface DatagramStreamOptions extends BatchOptions {
   /** Called with the report of each flush: what was sent, dropped and rejected. */
   readonly onReport?: ((report: BatchReport) => void) | undefined;
+  /**
+   * Takes what is written (bytes or strings) for a stream of bytes, and cuts that into datagrams of so many bytes, wherever its chunks end:
+   * what is left of one begins the next datagram, and at the end is a shorter one. Default: each chunk is a datagram. A datagram with an
+   * address of its own, or a list, is sent as it is, behind what was written before it.
+   *
+   * So `7 * 188` keeps the packets of an MPEG transport stream together. Cannot be combined with `pack`.
+   *
+   * @see {@link https://www.rfc-editor.org/rfc/rfc2250#section-2 | RFC 2250, section 2}, for MPEG
+   */
+  readonly segmentSize?: number | undefined;
 }
 
 /**
@@ -125,27 +138,28 @@ export function createDatagramWritable(
   socket: DatagramSocket | (() => DatagramSocket),
   options: DatagramWritableOptions = {},
 ): DatagramWritable {
-  const resolved = resolveStreamOptions(socket, options, ['onReport', 'signal']);
+  const resolved = resolveStreamOptions(socket, options, ['onReport', 'segmentSize', 'signal']);
   const { signal } = options;
   if (signal !== undefined) checkSignal('"options.signal"', signal);
   const outlet = new Outlet(socket, resolved.batch, {
     next: resolved.onReport,
     error: (error) => void writable.destroy(error as Error),
   });
+  const { segments } = resolved;
   const writable = new Writable({
     objectMode: true,
     highWaterMark: resolved.batch.highWaterMark,
     write(datagram: DatagramLike, _encoding, done) {
       try {
-        const waiting = outlet.send(datagram);
+        const waiting = segments === null ? outlet.send(datagram) : sendCut(outlet, segments, datagram);
         if (waiting === undefined) done();
         else settle(waiting, done);
       } catch (error) {
         done(error as Error);
       }
     },
-    writev: (chunks, done) => settle(sendAll(outlet, chunks), done),
-    final: (done) => settle(outlet.sender.close(), done),
+    writev: (chunks, done) => settle(sendAll(outlet, segments, chunks), done),
+    final: (done) => settle(sendRest(outlet, segments), done),
     destroy(error, done) {
       outlet.destroy();
       done(error);
@@ -183,7 +197,7 @@ export function createDatagramWritableStream(
   socket: DatagramSocket | (() => DatagramSocket),
   options: DatagramStreamOptions = {},
 ): DatagramWritableStream {
-  const { batch, onReport } = resolveStreamOptions(socket, options, ['onReport']);
+  const { batch, onReport, segments } = resolveStreamOptions(socket, options, ['onReport', 'segmentSize']);
   let fail: (error: unknown) => void;
   let failClose: (reason: unknown) => void = () => {};
   const outlet = new Outlet(socket, batch, { next: onReport, error: (error) => fail(error) });
@@ -199,11 +213,11 @@ export function createDatagramWritableStream(
         };
         signal.addEventListener('abort', onAbort, { once: true });
       },
-      write: (datagram) => outlet.send(datagram),
+      write: (datagram) => (segments === null ? outlet.send(datagram) : sendCut(outlet, segments, datagram)),
       close: () =>
         new Promise((resolve, reject) => {
           failClose = reject; // the standard lets a close() that is under way succeed in spite of an abort()
-          outlet.sender.close().then(resolve, reject);
+          sendRest(outlet, segments).then(resolve, reject);
         }),
     },
     { highWaterMark: batch.highWaterMark },
@@ -220,16 +234,37 @@ function resolveStreamOptions(
   const batch = resolveBatchOptions(options, others);
   const { onReport = () => {} } = options;
   if (typeof onReport !== 'function') throw argumentTypeError('"options.onReport"', 'a function', onReport);
-  return { batch, onReport };
+  if (options.segmentSize === undefined) return { batch, onReport, segments: null };
+  const segmentSize = checkedSegmentSize('"options.segmentSize"', options.segmentSize);
+  if (batch.pack !== undefined) {
+    throw argumentValueError('"options.segmentSize"', 'cannot be combined with pack', segmentSize);
+  }
+  return { batch, onReport, segments: new ByteSegments(segmentSize, batch.highWaterMarkBytes) };
 }
 
-async function sendAll(outlet: Outlet, chunks: readonly { readonly chunk: DatagramLike }[]): Promise<void> {
+async function sendAll(
+  outlet: Outlet,
+  segments: ByteSegments | null,
+  chunks: readonly { readonly chunk: DatagramLike }[],
+): Promise<void> {
   // Node.js forgets what is written, by onReport or a getter, inside the call of writev: clearBuffer() in its writable.js.
   await undefined;
   for (const { chunk } of chunks) {
-    const waiting = outlet.send(chunk);
+    const waiting = segments === null ? outlet.send(chunk) : sendCut(outlet, segments, chunk);
     if (waiting !== undefined) await waiting;
   }
+}
+
+/** Sends a chunk of a stream of bytes, or, behind what was written before it, a datagram. */
+async function sendCut(outlet: Outlet, segments: ByteSegments, chunk: DatagramLike): Promise<void> {
+  const bytes = typeof chunk === 'string' ? Buffer.from(chunk) : ArrayBuffer.isView(chunk) ? bytesOf(chunk) : null;
+  for (const datagram of bytes === null ? segments.end() : segments.cut(bytes)) await outlet.send(datagram);
+  if (bytes === null) await outlet.send(chunk);
+}
+
+async function sendRest(outlet: Outlet, segments: ByteSegments | null): Promise<void> {
+  for (const datagram of segments?.end() ?? []) await outlet.send(datagram);
+  return outlet.sender.close();
 }
 
 /** Calls back when the promise settles; outside it, so that what a callback throws is not taken for a rejection. */

@@ -121,7 +121,7 @@ export class DatagramReader {
     }
     this.#readAny(datagram, payload, address, port, path, to);
     if (!this.#isSameControl(dscp, ecn, from)) this.#readControl(dscp, ecn, from);
-    if (segmentSize !== undefined) this.segmentSize = checkedSegmentSize(segmentSize);
+    if (segmentSize !== undefined) this.segmentSize = checkedSegmentSize('"segmentSize"', segmentSize);
   }
 
   /** Takes a snapshot of a payload that goes to many: {@link readPeer} then says where to. */
@@ -316,10 +316,11 @@ const PAYLOAD_TYPES = 'a string, a Buffer, TypedArray or DataView, or a list of 
 /** The most that a queue may hold. */
 const MOST_SEGMENT_SIZE = 2 ** 30;
 
-function checkedSegmentSize(size: unknown): number {
-  if (typeof size !== 'number') throw argumentTypeError('"segmentSize"', 'a number', size);
+/** Throws SendmmsgError, which calls it by this name. */
+export function checkedSegmentSize(name: string, size: unknown): number {
+  if (typeof size !== 'number') throw argumentTypeError(name, 'a number', size);
   if (!Number.isInteger(size) || size < 1 || size > MOST_SEGMENT_SIZE) {
-    throw outOfRangeError('"segmentSize"', `an integer >= 1 and <= ${MOST_SEGMENT_SIZE}`, size);
+    throw outOfRangeError(name, `an integer >= 1 and <= ${MOST_SEGMENT_SIZE}`, size);
   }
   return size;
 }

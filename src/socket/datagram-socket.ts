@@ -30,6 +30,7 @@ import { adopt } from '../kernel/descriptor.ts';
 import {
   argumentTypeError,
   dgramError,
+  missingArgumentError,
   notConnectedError,
   notRunningError,
   SendmmsgError,
@@ -39,10 +40,10 @@ import {
 import type { SendingLibc } from '../kernel/libc.ts';
 import type { Datagram, DatagramLike } from '../message/datagram.ts';
 import { decodeSockaddr, sockaddrBytes } from '../message/sockaddr.ts';
-import { ConfigurableSocket } from './configurable-socket.ts';
+import { checkFlag, checkSize, checkText, checkTtl, located } from './control-arguments.ts';
 import { DgramTransport } from './dgram-transport.ts';
 import { flagBits, SendmmsgCall } from './sendmmsg-call.ts';
-import { NativeControls } from './socket-controls.ts';
+import { NativeControls, type SocketControls } from './socket-controls.ts';
 import {
   type ResolvedSocketOptions,
   resolvePeer,
@@ -61,24 +62,32 @@ import { NativeTransport } from './transport.ts';
  * `DatagramSocket<Datagram>`, and a bare payload for it does not compile. Any other is a plain `DatagramSocket`, which takes
  * all: one that was opened with `connect`, one made from a descriptor, and every variable that is declared so.
  *
+ * Its knobs are named and answer as those of a `node:dgram` socket, at any time until it is closed. All of them throw
+ * `ERR_SOCKET_DGRAM_NOT_RUNNING` once it is, `ERR_INVALID_ARG_TYPE` for an argument of the wrong type, and the errno of setsockopt(2) with
+ * the method as `syscall`. On a unix socket, which has none of this but buffer sizes, they throw `EOPNOTSUPP`. An interface is told by one of
+ * its addresses for IPv4 (`'192.0.2.2'`), by its zone for IPv6 (`'::%eth0'` or `'::%2'`), and is the one that the routes lead to if it is
+ * left out.
+ *
  * @example
  * ```ts
  * import { DatagramSocket } from 'rx-sendmmsg';
  * const socket = DatagramSocket.open({ connect: { address: '127.0.0.1', port: 8125 } });
  * const { sent, lengths } = socket.sendmmsg(['one', ['t', 'wo']]);
  * console.log(sent, lengths); // 2 [ 3, 3 ]
+ * console.log(socket.setTTL(4)); // 4
  * socket.close();
  * ```
  * @see {@link https://man7.org/linux/man-pages/man2/socket.2.html | socket(2)}, {@link https://man7.org/linux/man-pages/man7/udp.7.html | udp(7)}, {@link https://man7.org/linux/man-pages/man7/unix.7.html | unix(7)}
  */
-export class DatagramSocket<D extends DatagramLike = DatagramLike> extends ConfigurableSocket {
+export class DatagramSocket<D extends DatagramLike = DatagramLike> {
+  readonly #transport: NativeTransport | DgramTransport;
   /** The path that bind(2) made, to be removed on close. */
   readonly #boundPath: string | undefined;
   readonly #fallbackReason: string | undefined;
   readonly #call = new SendmmsgCall();
 
   private constructor(transport: NativeTransport | DgramTransport, fallbackReason?: string, boundPath?: string) {
-    super(transport);
+    this.#transport = transport;
     this.#fallbackReason = fallbackReason;
     this.#boundPath = boundPath;
   }
@@ -126,6 +135,11 @@ export class DatagramSocket<D extends DatagramLike = DatagramLike> extends Confi
       throw new SendmmsgError(`Unsupported fd type: ${fd} is not a datagram socket`, { code: 'ERR_INVALID_FD_TYPE' });
     }
     return new DatagramSocket(new NativeTransport(calls, adopt(calls, duplicate), family), fallbackReason);
+  }
+
+  /** @internal What a sender works with. */
+  static transportOf(socket: DatagramSocket): NativeTransport | DgramTransport {
+    return socket.#transport;
   }
 
   /** @internal What the receiver works with; the descriptor is -1 once closed. */
@@ -305,6 +319,241 @@ export class DatagramSocket<D extends DatagramLike = DatagramLike> extends Confi
     this.close();
   }
 
+  /**
+   * SO_BROADCAST: whether datagrams may go to broadcast addresses; without it they are refused with `EACCES`.
+   *
+   * @throws SendmmsgError as all knobs, see {@link DatagramSocket}
+   */
+  setBroadcast(flag: boolean): void {
+    checkFlag(flag);
+    this.#control((controls) => controls.setBroadcast(flag));
+  }
+
+  /**
+   * IP_TTL, for `'udp6'` IPV6_UNICAST_HOPS: how many routers a datagram may pass.
+   *
+   * @param ttl - 1 to 255
+   * @returns `ttl`
+   * @throws SendmmsgError `EINVAL` out of that range; as all knobs, see {@link DatagramSocket}
+   */
+  setTTL(ttl: number): number {
+    checkTtl('setTTL', ttl, 1);
+    return this.#control((controls) => controls.setTTL(ttl));
+  }
+
+  /**
+   * IP_MULTICAST_TTL, for `'udp6'` IPV6_MULTICAST_HOPS: how many routers a multicast datagram may pass; 1 at first.
+   *
+   * @param ttl - 0 (not beyond this host) to 255
+   * @returns `ttl`
+   * @throws SendmmsgError `EINVAL` out of that range; as all knobs, see {@link DatagramSocket}
+   */
+  setMulticastTTL(ttl: number): number {
+    checkTtl('setMulticastTTL', ttl, 0);
+    return this.#control((controls) => controls.setMulticastTTL(ttl));
+  }
+
+  /**
+   * IP_MULTICAST_LOOP or IPV6_MULTICAST_LOOP: whether this host receives what it sends to a group; it does at first.
+   *
+   * @returns `flag`
+   * @throws SendmmsgError as all knobs, see {@link DatagramSocket}
+   */
+  setMulticastLoopback(flag: boolean): boolean {
+    checkFlag(flag);
+    return this.#control((controls) => controls.setMulticastLoopback(flag));
+  }
+
+  /**
+   * IP_MULTICAST_IF or IPV6_MULTICAST_IF: the interface that multicast datagrams leave by; `'0.0.0.0'` or `'::'` is any.
+   *
+   * @throws SendmmsgError `EINVAL` for what is no literal address, `EADDRNOTAVAIL` (IPv4) or `ENODEV` (IPv6) for no
+   * interface of this host, `ENOPROTOOPT` for an IPv6 one on a `'udp4'` socket; as all knobs, see {@link DatagramSocket}
+   */
+  setMulticastInterface(multicastInterface: string): void {
+    this.#assertOpen();
+    checkText('multicastInterface', multicastInterface);
+    const at = located('setMulticastInterface', multicastInterface)!;
+    this.#control((controls) => controls.setMulticastInterface(at));
+  }
+
+  /**
+   * IP_ADD_MEMBERSHIP or IPV6_ADD_MEMBERSHIP: joins a group, to receive what is sent to it.
+   *
+   * @throws SendmmsgError `ERR_MISSING_ARGS` without a group, `EINVAL` if it is none or of another family than the
+   * interface, `ENODEV` if there is no such interface, `EADDRINUSE` if it was joined already; as all knobs, see {@link DatagramSocket}
+   */
+  addMembership(multicastAddress: string, multicastInterface?: string): void {
+    const at = this.#group('addMembership', multicastAddress, multicastInterface);
+    this.#control((controls) => controls.addMembership(at.group, at.multicastInterface));
+  }
+
+  /**
+   * IP_DROP_MEMBERSHIP or IPV6_DROP_MEMBERSHIP: leaves a group. Closing the socket leaves all.
+   *
+   * @throws SendmmsgError as {@link addMembership}; `EADDRNOTAVAIL` if it was not joined
+   */
+  dropMembership(multicastAddress: string, multicastInterface?: string): void {
+    const at = this.#group('dropMembership', multicastAddress, multicastInterface);
+    this.#control((controls) => controls.dropMembership(at.group, at.multicastInterface));
+  }
+
+  /**
+   * IP_ADD_SOURCE_MEMBERSHIP or MCAST_JOIN_SOURCE_GROUP: joins a group, to receive what one source sends to it.
+   *
+   * @throws SendmmsgError `EINVAL` if there is no such group or the addresses are not of one family, `ENODEV` if there is no
+   * such interface, `EADDRNOTAVAIL` if it was joined already; as all knobs, see {@link DatagramSocket}
+   */
+  addSourceSpecificMembership(sourceAddress: string, groupAddress: string, multicastInterface?: string): void {
+    const at = this.#source('addSourceSpecificMembership', sourceAddress, groupAddress, multicastInterface);
+    this.#control((controls) => controls.addSourceSpecificMembership(at.source, at.group, at.multicastInterface));
+  }
+
+  /**
+   * IP_DROP_SOURCE_MEMBERSHIP or MCAST_LEAVE_SOURCE_GROUP: no more of what this source sends to the group.
+   *
+   * @throws SendmmsgError as {@link addSourceSpecificMembership}; `EINVAL` or `EADDRNOTAVAIL` if it was not joined
+   */
+  dropSourceSpecificMembership(sourceAddress: string, groupAddress: string, multicastInterface?: string): void {
+    const at = this.#source('dropSourceSpecificMembership', sourceAddress, groupAddress, multicastInterface);
+    this.#control((controls) => controls.dropSourceSpecificMembership(at.source, at.group, at.multicastInterface));
+  }
+
+  /** SO_SNDBUF, bytes, as the kernel has it: on Linux twice what was asked for. */
+  getSendBufferSize(): number {
+    return this.#control((controls) => controls.getSendBufferSize());
+  }
+
+  /**
+   * SO_SNDBUF, bytes; Linux doubles it, and takes no more than `net.core.wmem_max`.
+   *
+   * @throws SendmmsgError `ERR_SOCKET_BAD_BUFFER_SIZE`, `ERR_SOCKET_BUFFER_SIZE`; as all knobs, see {@link DatagramSocket}
+   */
+  setSendBufferSize(size: number): void {
+    checkSize(size);
+    this.#control((controls) => controls.setSendBufferSize(size));
+  }
+
+  /** SO_RCVBUF, bytes, as the kernel has it: on Linux twice what was asked for. */
+  getRecvBufferSize(): number {
+    return this.#control((controls) => controls.getRecvBufferSize());
+  }
+
+  /**
+   * SO_RCVBUF, bytes; Linux doubles it, and takes no more than `net.core.rmem_max`.
+   *
+   * @throws SendmmsgError `ERR_SOCKET_BAD_BUFFER_SIZE`, `ERR_SOCKET_BUFFER_SIZE`; as all knobs, see {@link DatagramSocket}
+   */
+  setRecvBufferSize(size: number): void {
+    checkSize(size);
+    this.#control((controls) => controls.setRecvBufferSize(size));
+  }
+
+  /**
+   * Whether datagrams leave with the Don't Fragment bit: IP_MTU_DISCOVER, or IPV6_MTU_DISCOVER, for those who probe the path.
+   *
+   * With it nobody on the way may fragment them, and one that is larger than the interface takes is refused with `EMSGSIZE`; what the
+   * kernel has learnt of the path ({@link mtu}) is not applied, so that a larger one may go as a probe (IP_PMTUDISC_PROBE). Without it
+   * (IP_PMTUDISC_DONT) all that is too large is fragmented. At first the kernel decides: the bit is set on what fits the path. Linux only.
+   *
+   * @throws SendmmsgError `ERR_FEATURE_UNAVAILABLE_ON_PLATFORM` through node:dgram; as all knobs
+   * @example
+   * ```ts
+   * import { DatagramSocket } from 'rx-sendmmsg';
+   * const socket = DatagramSocket.open({ connect: { address: '127.0.0.1', port: 9 } });
+   * socket.setDontFragment(true);
+   * const { sent } = socket.sendmmsg([Buffer.alloc(1400)]); // EMSGSIZE is thrown where the interface takes less
+   * socket.close();
+   * ```
+   * @see {@link https://man7.org/linux/man-pages/man7/ip.7.html | ip(7), IP_MTU_DISCOVER}, {@link https://www.rfc-editor.org/rfc/rfc8899 | RFC 8899}
+   */
+  setDontFragment(flag: boolean): void {
+    checkFlag(flag);
+    this.#assertOpen();
+    this.#transport.setDontFragment(flag);
+  }
+
+  /**
+   * The MTU of the path to the peer as the kernel knows it, bytes with all headers: IP_MTU, or IPV6_MTU. A datagram may have 28 bytes less
+   * over IPv4, 48 less over IPv6. Linux only.
+   *
+   * @throws SendmmsgError `ENOTCONN` without a peer, `ERR_FEATURE_UNAVAILABLE_ON_PLATFORM` through node:dgram; as all knobs
+   * @example
+   * ```ts
+   * import { DatagramSocket } from 'rx-sendmmsg';
+   * const socket = DatagramSocket.open({ connect: { address: '127.0.0.1', port: 9 } });
+   * console.log(socket.mtu - 28); // 65507
+   * socket.close();
+   * ```
+   * @see {@link https://man7.org/linux/man-pages/man7/ip.7.html | ip(7), IP_MTU}
+   */
+  get mtu(): number {
+    this.#assertOpen();
+    return this.#transport.mtu();
+  }
+
+  /**
+   * SO_BINDTODEVICE: all datagrams leave by this interface and come in by it, whatever the routes say. Linux only.
+   *
+   * @param device - its name; `''` for any again, which needs CAP_NET_RAW
+   * @throws SendmmsgError `ENODEV`, `EPERM`, `ERR_FEATURE_UNAVAILABLE_ON_PLATFORM`; as all knobs, see {@link DatagramSocket}
+   * @see {@link https://man7.org/linux/man-pages/man7/socket.7.html | socket(7), SO_BINDTODEVICE}
+   */
+  bindToDevice(device: string): void {
+    this.#assertOpen();
+    checkText('device', device);
+    this.#transport.bindToDevice(device);
+  }
+
+  /** Undoes {@link unref}. Does nothing on a closed socket. */
+  ref(): this {
+    this.#transport.waits.ref();
+    return this;
+  }
+
+  /**
+   * Lets the process end while senders of this socket wait: for room, for `flushAfterMs`, for a retry or a drain.
+   *
+   * What is queued then is lost. A socket by itself, and a sender with nothing queued, keep no process alive anyway. An RxJS
+   * `scheduler` has timers of its own, which this does not reach.
+   */
+  unref(): this {
+    this.#transport.waits.unref();
+    return this;
+  }
+
+  #assertOpen(): void {
+    if (this.#transport.isClosed) throw notRunningError('socket');
+  }
+
+  #control<Result>(call: (controls: SocketControls) => Result): Result {
+    this.#assertOpen();
+    try {
+      return call(this.#transport.controls);
+    } catch (error) {
+      throw error instanceof SendmmsgError ? error : dgramError(error);
+    }
+  }
+
+  #group(call: string, group: unknown, at: unknown): { group: string; multicastInterface: string | undefined } {
+    this.#assertOpen();
+    if (group === undefined || group === null || group === '') throw missingArgumentError('multicastAddress');
+    checkText('multicastAddress', group);
+    return { group: located(call, group)!, multicastInterface: located(call, at) };
+  }
+
+  #source(
+    call: string,
+    source: unknown,
+    group: unknown,
+    at: unknown,
+  ): { source: string; group: string; multicastInterface: string | undefined } {
+    this.#assertOpen();
+    checkText('sourceAddress', source);
+    checkText('groupAddress', group);
+    return { source: located(call, source)!, group: located(call, group)!, multicastInterface: located(call, at) };
+  }
+
   static #openNative(
     calls: SendingLibc,
     options: ResolvedSocketOptions,
@@ -351,10 +600,6 @@ export class DatagramSocket<D extends DatagramLike = DatagramLike> extends Confi
   #setPeer(peer: SocketName | null): void {
     this.#openTransport().setPeer(peer);
     this.#call.forget();
-  }
-
-  get #transport(): NativeTransport | DgramTransport {
-    return ConfigurableSocket.transportOf(this);
   }
 
   #openTransport(): NativeTransport | DgramTransport {

@@ -98,6 +98,14 @@ export class DgramTransport extends TransportState implements Transport {
     throw unavailableError('bindToDevice');
   }
 
+  setDontFragment(): never {
+    throw unavailableError('setDontFragment');
+  }
+
+  mtu(): never {
+    throw unavailableError('mtu');
+  }
+
   allocate(bytes: number): Arena {
     return allocateDetached(bytes);
   }

@@ -8,11 +8,17 @@ import type { Socket } from 'node:dgram';
 import {
   AF_INET6,
   AF_UNIX,
+  IP_MTU,
+  IP_MTU_DISCOVER,
   IP_MULTICAST_LOOP,
   IP_MULTICAST_TTL,
+  IP_PMTUDISC_DONT,
+  IP_PMTUDISC_PROBE,
   IP_TTL,
   IPPROTO_IP,
   IPPROTO_IPV6,
+  IPV6_MTU,
+  IPV6_MTU_DISCOVER,
   IPV6_MULTICAST_HOPS,
   IPV6_MULTICAST_LOOP,
   IPV6_UNICAST_HOPS,
@@ -122,6 +128,29 @@ export class NativeControls implements SocketControls {
   bindToDevice(device: string): void {
     if (device !== '' && !isInterfaceName(device)) throw systemError(ENODEV, 'bindToDevice');
     this.#set('bindToDevice', { level: SOL_SOCKET, name: SO_BINDTODEVICE, value: Buffer.from(`${device}\0`) });
+  }
+
+  /** IP_MTU_DISCOVER; on an IPv6 socket for IPv4-mapped destinations, too. */
+  setDontFragment(flag: boolean): void {
+    const call = 'setDontFragment';
+    const value = flag ? IP_PMTUDISC_PROBE : IP_PMTUDISC_DONT;
+    this.#setIp(call, IP_MTU_DISCOVER, IPV6_MTU_DISCOVER, value);
+    if (this.#socket.family !== AF_INET6) return;
+    try {
+      this.#set(call, { level: IPPROTO_IP, name: IP_MTU_DISCOVER, value });
+    } catch {
+      // A kernel without IPv4 has none.
+    }
+  }
+
+  /** IP_MTU. */
+  mtu(): number {
+    const { libc, fd, family } = this.#socket;
+    if (family === AF_UNIX) throw systemError(EOPNOTSUPP, 'mtu');
+    const isV6 = family === AF_INET6;
+    const answer = libc.getsockopt(fd, isV6 ? IPPROTO_IPV6 : IPPROTO_IP, isV6 ? IPV6_MTU : IP_MTU);
+    if (answer < 0) throw systemError(-answer, 'mtu');
+    return answer;
   }
 
   #join(call: string, action: 'add' | 'drop', group: string, at: string | undefined): void {

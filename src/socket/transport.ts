@@ -251,6 +251,14 @@ export class NativeTransport extends TransportState implements Transport {
     this.controls.bindToDevice(device);
   }
 
+  setDontFragment(flag: boolean): void {
+    this.controls.setDontFragment(flag);
+  }
+
+  mtu(): number {
+    return this.controls.mtu();
+  }
+
   /** With a call on the thread pool, its sender may be gone, but not its batch. */
   protected override get isInUse(): boolean {
     return super.isInUse || this.#callsInFlight > 0;

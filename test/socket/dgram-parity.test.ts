@@ -250,6 +250,8 @@ describe('through node:dgram', () => {
     const code = 'ERR_FEATURE_UNAVAILABLE_ON_PLATFORM';
     expect(refusal(() => ours().bindToDevice('lo')).code).toBe(code);
     expect(refusal(() => ours({ bindToDevice: 'lo' })).code).toBe(code);
+    expect(refusal(() => ours().setDontFragment(true)).code).toBe(code);
+    expect(refusal(() => ours().mtu).code).toBe(code);
   });
 
   it('reusePort shares a port, or is refused by a Node.js that does not know it', () => {
