@@ -153,13 +153,13 @@ export function createDatagramWritable(
       try {
         const waiting = segments === null ? outlet.send(datagram) : sendCut(outlet, segments, datagram);
         if (waiting === undefined) done();
-        else settle(waiting, done);
+        else callBack(waiting, done);
       } catch (error) {
         done(error as Error);
       }
     },
-    writev: (chunks, done) => settle(sendAll(outlet, segments, chunks), done),
-    final: (done) => settle(sendRest(outlet, segments), done),
+    writev: (chunks, done) => callBack(sendAll(outlet, segments, chunks), done),
+    final: (done) => callBack(sendRest(outlet, segments), done),
     destroy(error, done) {
       outlet.destroy();
       done(error);
@@ -264,11 +264,11 @@ async function sendCut(outlet: Outlet, segments: ByteSegments, chunk: DatagramLi
 
 async function sendRest(outlet: Outlet, segments: ByteSegments | null): Promise<void> {
   for (const datagram of segments?.end() ?? []) await outlet.send(datagram);
-  return outlet.sender.close();
+  return outlet.sender.delivery.close();
 }
 
 /** Calls back when the promise settles; outside it, so that what a callback throws is not taken for a rejection. */
-function settle(promise: Promise<void>, done: (error?: Error | null) => void): void {
+function callBack(promise: Promise<void>, done: (error?: Error | null) => void): void {
   promise.then(
     () => process.nextTick(done),
     (error: Error) => process.nextTick(done, error),
@@ -276,5 +276,8 @@ function settle(promise: Promise<void>, done: (error?: Error | null) => void): v
 }
 
 function withStats<T extends object>(stream: T, outlet: Outlet): T & WithStats {
-  return Object.defineProperty(stream, 'stats', { get: () => outlet.sender.stats, enumerable: true }) as T & WithStats;
+  return Object.defineProperty(stream, 'stats', {
+    get: () => outlet.sender.delivery.counters.snapshot(),
+    enumerable: true,
+  }) as T & WithStats;
 }

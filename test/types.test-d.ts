@@ -299,8 +299,8 @@ expectTypeOf(sender.broadcast).toEqualTypeOf<
 expectTypeOf(sender.ready).toEqualTypeOf<() => Promise<void>>();
 expectTypeOf(sender.flush).toEqualTypeOf<() => BatchReport>();
 expectTypeOf(sender.close).toEqualTypeOf<() => Promise<void>>();
-expectTypeOf(sender.end).toEqualTypeOf<() => void>();
-expectTypeOf(sender.abort).toEqualTypeOf<(error: unknown) => void>();
+expectTypeOf(sender).not.toHaveProperty('end');
+expectTypeOf(sender).not.toHaveProperty('abort');
 expectTypeOf(sender.destroy).toEqualTypeOf<() => void>();
 expectTypeOf(sender.closed).toEqualTypeOf<boolean>();
 expectTypeOf(sender.stats).toEqualTypeOf<SenderStats>();

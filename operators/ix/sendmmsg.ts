@@ -150,7 +150,7 @@ class Iteration implements AsyncIterableIterator<BatchReport> {
         if (this.#isEnded) break;
         if (done === true) {
           this.#input = null;
-          outlet.sender.end();
+          outlet.sender.delivery.end();
           break;
         }
         const waiting = outlet.send(value);
@@ -168,7 +168,7 @@ class Iteration implements AsyncIterableIterator<BatchReport> {
       this.#fail(error);
     } else if (this.#isPulling && this.#input !== null) {
       this.#input = null; // what has thrown is not returned
-      this.#outlet.sender.abort(error);
+      this.#outlet.sender.delivery.abort(error);
     }
     // Else the sender has failed, and tells its observer.
   }

@@ -2,7 +2,7 @@ import { isObservable, type Observable, type OperatorFunction } from 'rxjs';
 import type { BatchReport, Endpoint, Payload } from '../../src/message/datagram.ts';
 import { lastingPeersError, type Peers } from '../../src/message/peers.ts';
 import { type BatchOptions, resolveBatchOptions } from '../../src/sender/batch-options.ts';
-import type { BatchSender } from '../../src/sender/batch-sender.ts';
+import type { Sender } from '../../src/sender/sender.ts';
 import type { DatagramSocket } from '../../src/socket/datagram-socket.ts';
 import { SenderSubscriber, senderOperator } from './sender-subscriber.ts';
 
@@ -57,7 +57,7 @@ export function broadcast(
 class BroadcastSubscriber extends SenderSubscriber<Payload> {
   #peers: Peers = [];
 
-  constructor(sender: BatchSender, peers: Peers | Observable<Peers>) {
+  constructor(sender: Sender, peers: Peers | Observable<Peers>) {
     super(sender);
     if (!isObservable(peers)) this.#peers = peers;
     else
@@ -66,19 +66,19 @@ class BroadcastSubscriber extends SenderSubscriber<Payload> {
           next: (current) => {
             const error = lastingPeersError(current, 'an Observable of iterables, or of Maps, of endpoints');
             if (error === undefined) this.#peers = current;
-            else sender.abort(error);
+            else sender.delivery.abort(error);
           },
-          error: (error: unknown) => sender.abort(error),
+          error: (error: unknown) => sender.delivery.abort(error),
         }),
       );
   }
 
   protected override _next(payload: Payload): void {
-    if (this.sender.closed) return;
+    if (!this.sender.delivery.isOpen) return;
     try {
       this.sender.broadcast(payload, this.#peers);
     } catch (error) {
-      this.sender.abort(error); // the peers' own iterator threw
+      this.sender.delivery.abort(error); // the peers' own iterator threw
     }
   }
 }

@@ -2,14 +2,14 @@
 import { Observable, type OperatorFunction, Subscriber } from 'rxjs';
 import type { BatchReport } from '../../src/message/datagram.ts';
 import type { ResolvedBatchOptions } from '../../src/sender/batch-options.ts';
-import type { BatchSender } from '../../src/sender/batch-sender.ts';
 import { checkSocketSource, openSender, type SocketSource } from '../../src/sender/outlet.ts';
+import type { Sender } from '../../src/sender/sender.ts';
 
 /** The sender as a Subscriber of the source: overriding `_next` costs half of what an observer costs behind one. */
 export abstract class SenderSubscriber<T> extends Subscriber<T> {
-  protected readonly sender: BatchSender;
+  protected readonly sender: Sender;
 
-  constructor(sender: BatchSender) {
+  constructor(sender: Sender) {
     super();
     this.sender = sender;
   }
@@ -17,12 +17,12 @@ export abstract class SenderSubscriber<T> extends Subscriber<T> {
   protected abstract override _next(value: T): void;
 
   protected override _error(error: unknown): void {
-    this.sender.abort(error);
+    this.sender.delivery.abort(error);
     this.unsubscribe();
   }
 
   protected override _complete(): void {
-    this.sender.end();
+    this.sender.delivery.end();
     this.unsubscribe();
   }
 }
@@ -36,7 +36,7 @@ export abstract class SenderSubscriber<T> extends Subscriber<T> {
 export function senderOperator<T>(
   socket: SocketSource,
   options: ResolvedBatchOptions,
-  subscriberOf: (sender: BatchSender) => SenderSubscriber<T>,
+  subscriberOf: (sender: Sender) => SenderSubscriber<T>,
 ): OperatorFunction<T, BatchReport> {
   checkSocketSource(socket);
   return (source) =>
@@ -44,7 +44,7 @@ export function senderOperator<T>(
       // All state lives in here: every subscriber has a ring of its own.
       const { sender, own } = openSender(socket, options, subscriber);
       subscriber.add(() => {
-        sender.destroy();
+        sender.delivery.destroy();
         own?.close();
       });
       // Made before the source is subscribed to, so that one which emits inside subscribe() can be stopped from downstream.

@@ -43,6 +43,6 @@ export function sendmmsg<D extends DatagramLike = DatagramLike>(
 
 class DatagramSubscriber extends SenderSubscriber<DatagramLike> {
   protected override _next(datagram: DatagramLike): void {
-    if (!this.sender.closed) this.sender.send(datagram);
+    if (this.sender.delivery.isOpen) this.sender.send(datagram);
   }
 }

@@ -104,7 +104,7 @@ export class FrameSource {
   }
 
   /** Must be told every report about the datagrams that were emitted: room is made by nothing else. */
-  settle(report: BatchReport): void {
+  account(report: BatchReport): void {
     const done = report.sent + report.rejected.length;
     this.#queued -= this.#separator === 0 ? done + report.dropped + report.conflated : 0;
     this.#queuedBytes -= report.bytes + done * this.#separator;

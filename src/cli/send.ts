@@ -348,7 +348,7 @@ class Sending {
       if (isHeld && isReceiverGone(rejection.error)) gone.push(rejection.payload);
       else this.#reject(rejection);
     }
-    this.#source.settle(report);
+    this.#source.account(report);
     if (gone.length === 0) return;
     this.#takenBack += gone.length;
     this.#source.takeBack(gone);

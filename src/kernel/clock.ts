@@ -20,7 +20,7 @@ export interface Wait {
 }
 
 /** All that the senders of one socket wait for at an instant, and whether it keeps the process alive. It does at first. */
-export class Waits {
+export class KeepAlive {
   #isRef = true;
   readonly #waits = new Set<Wait>();
 
@@ -45,7 +45,7 @@ export class Waits {
 }
 
 /** The event loop's own monotonic timers, each one of `waits`. */
-export function eventLoopClockOf(waits: Waits): Clock {
+export function eventLoopClockOf(keepAlive: KeepAlive): Clock {
   return {
     now: () => performance.now(),
     after(ms, task) {
@@ -55,12 +55,12 @@ export function eventLoopClockOf(waits: Waits): Clock {
         return () => clearImmediate(immediate);
       }
       const timer = setTimeout(() => {
-        waits.delete(timer);
+        keepAlive.delete(timer);
         task();
       }, ms);
-      waits.add(timer);
+      keepAlive.add(timer);
       return () => {
-        waits.delete(timer);
+        keepAlive.delete(timer);
         clearTimeout(timer);
       };
     },

@@ -14,7 +14,7 @@
 import { isMainThread } from 'node:worker_threads';
 import { EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLLIN, EPOLLOUT, F_DUPFD_CLOEXEC, F_GETFL, SOCK_NONBLOCK } from './abi.ts';
 import { callOut, inContext } from './call-out.ts';
-import { type Disarm, eventLoopClockOf, type Wait, Waits } from './clock.ts';
+import { type Disarm, eventLoopClockOf, KeepAlive, type Wait } from './clock.ts';
 import { systemError } from './errors.ts';
 import { findKoffi } from './koffi.ts';
 import { type Libc, libc } from './libc.ts';
@@ -23,8 +23,8 @@ import { type Libc, libc } from './libc.ts';
 export type StopWaiting = () => void;
 
 /** Calls `ready` once, when `fd` can be written to. Until then it is one of `waits`. */
-export function whenWritable(fd: number, waits: Waits, ready: () => void): StopWaiting {
-  const stop = watch(fd, EPOLLOUT, waits, () => {
+export function whenWritable(fd: number, keepAlive: KeepAlive, ready: () => void): StopWaiting {
+  const stop = watch(fd, EPOLLOUT, keepAlive, () => {
     stop();
     ready();
   });
@@ -33,10 +33,10 @@ export function whenWritable(fd: number, waits: Waits, ready: () => void): StopW
 
 /** Calls `ready` each time there is something to read from `fd`, until stopped. Keeps the process alive until then. */
 export function watchReadable(fd: number, ready: () => void): StopWaiting {
-  return watch(fd, EPOLLIN, new Waits(), ready);
+  return watch(fd, EPOLLIN, new KeepAlive(), ready);
 }
 
-type Watch = (fd: number, events: number, waits: Waits, ready: () => void) => StopWaiting;
+type Watch = (fd: number, events: number, keepAlive: KeepAlive, ready: () => void) => StopWaiting;
 
 const { bun, deno } = process.versions as NodeJS.ProcessVersions & { readonly bun?: string; readonly deno?: string };
 const watch: Watch = isMainThread && bun === undefined && deno === undefined ? watchByEventLoop : watchByTimer;
@@ -54,7 +54,7 @@ interface PollOptions {
 }
 type Poll = (fd: number, options: PollOptions, callback: (status: number, events: unknown) => void) => PollHandle;
 
-function watchByEventLoop(fd: number, events: number, waits: Waits, ready: () => void): StopWaiting {
+function watchByEventLoop(fd: number, events: number, keepAlive: KeepAlive, ready: () => void): StopWaiting {
   const calls = libc()!;
   const polled = pollable(calls, fd, events);
   const resume = inContext(ready);
@@ -70,11 +70,11 @@ function watchByEventLoop(fd: number, events: number, waits: Waits, ready: () =>
       if (isWatched) resume();
     });
   });
-  waits.add(handle);
+  keepAlive.add(handle);
   return () => {
     if (!isWatched) return;
     isWatched = false;
-    waits.delete(handle); // ref() of a handle that was closed is as deadly as its stop()
+    keepAlive.delete(handle); // ref() of a handle that was closed is as deadly as its stop()
     handle.stop();
     handle.close();
     calls.close(polled.fd);
@@ -106,9 +106,9 @@ const TURNS_BEFORE_TIMER = 8;
 /** The longest between two looks: what a wait may be late by, and 250 calls a second for a socket that stays full. */
 const MAX_LOOK_MS = 4;
 
-function watchByTimer(fd: number, events: number, waits: Waits, ready: () => void): StopWaiting {
+function watchByTimer(fd: number, events: number, keepAlive: KeepAlive, ready: () => void): StopWaiting {
   const calls = libc()!;
-  const clock = eventLoopClockOf(waits);
+  const clock = eventLoopClockOf(keepAlive);
   let isWatched = true;
   let looks = 0;
   let disarm: Disarm;

@@ -9,7 +9,7 @@ import type { GsoLatch } from '../queue/gso.ts';
 import type { Transport } from '../socket/transport.ts';
 import type { ResolvedBatchOptions } from './batch-options.ts';
 import type { FlushLoop } from './flush.ts';
-import type { Lanes } from './lanes.ts';
+import type { Lane } from './lane.ts';
 
 /** Why a datagram that was accepted was neither sent nor rejected. */
 export type DropReason = 'overflow' | 'age' | 'drainTimeout' | 'teardown' | 'failure';
@@ -152,6 +152,15 @@ const openChannel = channel(OPEN_CHANNEL);
 const reportChannel = channel(REPORT_CHANNEL);
 const closeChannel = channel(CLOSE_CHANNEL);
 
+/** What a sender has at this moment. */
+interface Queued {
+  readonly lanes: readonly Lane[];
+  readonly queued: number;
+  readonly queuedBytes: number;
+  readonly packed: number;
+  readonly conflated: number;
+}
+
 /** The counters of a sender, and what its next report will say. */
 export class SenderCounters {
   /** What was emitted, and what of it is more than a datagram each (`segmentSize`). */
@@ -173,17 +182,17 @@ export class SenderCounters {
   readonly #backend: Backend;
   readonly #latch: GsoLatch;
   readonly #usesGso: boolean;
-  readonly #lanes: Lanes;
+  readonly #now: Queued;
   readonly #options: ResolvedBatchOptions;
   /** The sender, as the channels know it. */
   readonly #sender: { readonly stats: SenderStats };
 
-  constructor(transport: Transport, usesGso: boolean, lanes: Lanes, options: ResolvedBatchOptions) {
+  constructor(transport: Transport, usesGso: boolean, now: Queued, options: ResolvedBatchOptions) {
     this.#options = options;
     this.#backend = transport.backend;
     this.#latch = transport.latch;
     this.#usesGso = usesGso;
-    this.#lanes = lanes;
+    this.#now = now;
     const snapshot = (): SenderStats => this.snapshot();
     this.#sender = Object.freeze({
       get stats(): SenderStats {
@@ -215,7 +224,7 @@ export class SenderCounters {
   get hasNews(): boolean {
     if (this.#droppedInReport > 0 || this.#refused.length > 0) return true;
     if (this.#pendingErrors > this.#pendingErrorsTold) return true;
-    for (const { loop } of this.#lanes.all) if (loop.sent > 0 || loop.rejected.length > 0) return true;
+    for (const { loop } of this.#now.lanes) if (loop.sent > 0 || loop.rejected.length > 0) return true;
     return false;
   }
 
@@ -225,7 +234,7 @@ export class SenderCounters {
     let bytes = 0;
     let syscalls = 0;
     let rejected = this.#refused;
-    for (const { loop } of this.#lanes.all) {
+    for (const { loop } of this.#now.lanes) {
       sent += loop.sent;
       bytes += loop.bytes;
       syscalls += loop.syscalls;
@@ -236,9 +245,9 @@ export class SenderCounters {
       sent,
       bytes,
       syscalls,
-      requeued: this.#lanes.queued,
+      requeued: this.#now.queued,
       dropped: this.#droppedInReport,
-      conflated: this.#lanes.conflated - this.#conflatedTold,
+      conflated: this.#now.conflated - this.#conflatedTold,
       pendingErrors: this.#pendingErrors - this.#pendingErrorsTold,
       rejected: rejected.length === 0 ? NONE_REJECTED : Object.freeze(rejected.sort((a, b) => a.sequence - b.sequence)),
     });
@@ -265,8 +274,8 @@ export class SenderCounters {
   }
 
   snapshot(): SenderStats {
-    const { queuedBytes } = this.#lanes; // first: lines that wait unwritten may turn out to need datagrams of their own
-    const loops = this.#lanes.all.map(({ loop }) => loop);
+    const { queuedBytes } = this.#now; // first: lines that wait unwritten may turn out to need datagrams of their own
+    const loops = this.#now.lanes.map(({ loop }) => loop);
     const sum = (value: (loop: FlushLoop) => number): number => loops.reduce((total, loop) => total + value(loop), 0);
     const { overflow, age, drainTimeout, teardown, failure } = this.droppedBy;
     const rejectedBy = new Map(this.#rejectedBy);
@@ -279,9 +288,9 @@ export class SenderCounters {
       rejectedBy: Object.freeze(Object.fromEntries(rejectedBy)),
       dropped: overflow + age + drainTimeout + teardown + failure,
       droppedBy: Object.freeze({ ...this.droppedBy }),
-      conflated: this.#lanes.conflated,
-      packed: this.#lanes.packed,
-      queued: this.#lanes.queued,
+      conflated: this.#now.conflated,
+      packed: this.#now.packed,
+      queued: this.#now.queued,
       queuedBytes,
       bytes: this.#bytes + sum((loop) => loop.bytes),
       syscalls: this.#syscalls + sum((loop) => loop.syscalls),
@@ -289,7 +298,7 @@ export class SenderCounters {
       shortCounts: sum((loop) => loop.shortCounts),
       wouldBlocks: sum((loop) => loop.wouldBlocks),
       backoffs: sum((loop) => loop.backoffs),
-      blockedMs: this.#lanes.all.reduce((total, lane) => total + lane.waitedMs, 0),
+      blockedMs: this.#now.lanes.reduce((total, lane) => total + lane.waitedMs, 0),
       pendingErrors: this.#pendingErrors,
       gso: Object.freeze({
         state: this.#usesGso ? (this.#latch.isSocketOff ? 'latched' : 'on') : 'off',
@@ -308,7 +317,7 @@ export class SenderCounters {
 
   get #pendingErrors(): number {
     let sum = 0;
-    for (const { loop } of this.#lanes.all) sum += loop.pendingErrors;
+    for (const { loop } of this.#now.lanes) sum += loop.pendingErrors;
     return sum;
   }
 

@@ -2,10 +2,10 @@
  * The flush loop: hands batch after batch to sendmmsg(2) until the queue is empty, blocked or out of budget, and books each
  * answer. No timers, no polling, no user code: what to wait for is told to the caller.
  *
- * The loop is written as ask and answer (`settle`), so that the same code drives a call made inline and one that
+ * The loop is written as ask and answer (`book`), so that the same code drives a call made inline and one that
  * returns later from the thread pool or from node:dgram. Exactly once rests on two facts of sendmmsg(2): the return
  * value is the number taken, and an errno speaks of the head of that call only (an error behind the first datagram is
- * discarded by the kernel). So `settle` releases exactly what was taken, and a refusal is always the head's.
+ * discarded by the kernel). So `book` takes out exactly what was taken, and a refusal is always the head's.
  */
 import { AF_UNIX, MAX_VLEN } from '../kernel/abi.ts';
 import type { Clock } from '../kernel/clock.ts';
@@ -161,7 +161,7 @@ export class FlushLoop {
       if (calls === budget) return this.#yielded();
       const vlen = this.ask();
       if (vlen === 0) return this.whyNone;
-      const verdict = this.settle(vlen, this.#wire.sendmmsg!(this.#batch, vlen, this.#flags));
+      const verdict = this.book(vlen, this.#wire.sendmmsg!(this.#batch, vlen, this.#flags));
       if (verdict !== 'again') return verdict;
       if (this.hasRejectedMuch && budget !== Number.POSITIVE_INFINITY) return this.#yielded();
     }
@@ -187,10 +187,10 @@ export class FlushLoop {
   }
 
   /** Books the answer to a call for `vlen` slots: the number taken, or `-errno`. */
-  settle(vlen: number, answer: number): Verdict {
+  book(vlen: number, answer: number): Verdict {
     this.syscalls += this.#callsFor(vlen, answer);
     this.#pace?.repay(this.#batch, Math.max(answer, 0), vlen);
-    if (answer > 0) return this.#settleTaken(vlen, answer);
+    if (answer > 0) return this.#bookTaken(vlen, answer);
     this.#watchHead();
     // 0 for a vlen above 0 is not in the page; waiting is the answer that can do no harm.
     const errno = answer === 0 ? EAGAIN : -answer;
@@ -340,7 +340,7 @@ export class FlushLoop {
     return span;
   }
 
-  #settleTaken(vlen: number, taken: number): Verdict {
+  #bookTaken(vlen: number, taken: number): Verdict {
     const batch = this.#batch;
     const datagrams = batch.datagramsIn(taken);
     if (this.#suspected.length > 0) {

@@ -6,10 +6,13 @@
  */
 import type { Clock, Disarm } from '../kernel/clock.ts';
 import { EAGAIN } from '../kernel/errno.ts';
-import type { Batch } from '../queue/batch.ts';
-import type { DatagramQueue } from '../queue/queue.ts';
+import type { Arena } from '../kernel/libc.ts';
+import { Batch, nameSizeOf } from '../queue/batch.ts';
+import { MAX_SEGMENTED_BYTES, MAX_SEGMENTS } from '../queue/gso.ts';
+import { DatagramQueue } from '../queue/queue.ts';
 import type { Transport } from '../socket/transport.ts';
-import type { FlushLoop, Verdict } from './flush.ts';
+import type { ResolvedBatchOptions } from './batch-options.ts';
+import { FlushLoop, type FlushOptions, type Verdict } from './flush.ts';
 import type { Pace } from './pace.ts';
 
 /** Free to flush at any time. */
@@ -17,7 +20,7 @@ export const FREE = 0;
 /** The kernel is full: only when it is writable, or when told to. */
 export const BLOCKED = 1;
 /** The kernel is short of memory, or the pace is kept: not before the timer. */
-export const HELD = 2;
+export const DELAYED = 2;
 /** Handed over, and not answered yet: nothing of it can be taken back. */
 export const IN_FLIGHT = 3;
 
@@ -30,13 +33,13 @@ export interface LaneOwner {
   /** Datagrams may be dropped for their age first. */
   beforeFlush(lane: Lane): void;
   /** A wait is over: flush, and tell. */
-  onResume(lane: Lane): void;
+  onWaitOver(lane: Lane): void;
   /** What was in flight has been answered, and some of it taken or not; `verdict` has not been acted upon. */
-  onLanded(lane: Lane, verdict: Verdict, hasTaken: boolean): void;
+  onAnswered(lane: Lane, verdict: Verdict, hasTaken: boolean): void;
   /** The budget of this turn is spent. */
-  onYield(): void;
+  onBudgetSpent(): void;
   /** The socket itself has failed. */
-  onFatal(error: unknown): void;
+  onFailed(error: unknown): void;
 }
 
 /** What the lanes of a sender share. */
@@ -56,8 +59,8 @@ export class Lane {
   readonly queue: DatagramQueue;
   readonly batch: Batch;
   readonly loop: FlushLoop;
-  /** What it waits for: {@link FREE}, {@link BLOCKED}, {@link HELD} or {@link IN_FLIGHT}. */
-  hold: number = FREE;
+  /** What it waits for: {@link FREE}, {@link BLOCKED}, {@link DELAYED} or {@link IN_FLIGHT}. */
+  state: number = FREE;
   readonly #transport: Transport;
   readonly #clock: Clock;
   readonly #pace: Pace | null;
@@ -74,16 +77,36 @@ export class Lane {
   #blockedMs = 1;
   #waitedMs = 0;
   /** Books the answer to what is in flight. */
-  #land: ((answer: number) => void) | null = null;
+  #answer: ((answer: number) => void) | null = null;
   #isAbandoned = false;
   readonly #isWanted = (): boolean => !this.#isAbandoned;
   /** When the wait for the kernel began; `null` where there is none. */
   #waitingSince: number | null = null;
 
-  constructor(queue: DatagramQueue, batch: Batch, loop: FlushLoop, context: LaneContext) {
+  constructor(options: ResolvedBatchOptions, usesGso: boolean, context: LaneContext) {
+    const { transport, clock, pace, flags } = context;
+    const allocate = (bytes: number): Arena => transport.allocate(bytes);
+    const queue = new DatagramQueue(
+      {
+        capacity: options.highWaterMark,
+        maxBytes: options.highWaterMarkBytes,
+        packing: options.pack,
+        byKey: options.conflateBy !== undefined,
+        byDestination: options.order === 'destination',
+      },
+      allocate,
+    );
+    const layout = {
+      nameSize: nameSizeOf(transport.family, transport.isConnected),
+      maxSegments: usesGso ? Math.min(MAX_SEGMENTS, pace?.maxSegments ?? MAX_SEGMENTS) : 1,
+      maxSegmentedBytes: Math.min(MAX_SEGMENTED_BYTES, pace?.maxSegmentedBytes ?? MAX_SEGMENTED_BYTES),
+    };
+    const batch = new Batch(queue, layout, usesGso ? transport.latch : null, allocate);
+    const mostInFlight = transport.sendmmsg === null ? ONE_BY_ONE : options.offload ? halfOf(options) : undefined;
+    const mostRejectedBytes = options.highWaterMarkBytes;
     this.queue = queue;
     this.batch = batch;
-    this.loop = loop;
+    this.loop = new FlushLoop(queue, batch, transport, { flags, mostRejectedBytes, mostInFlight, pace, clock });
     this.#transport = context.transport;
     this.#clock = context.clock;
     this.#pace = context.pace;
@@ -99,14 +122,14 @@ export class Lane {
 
   /** Sends what is queued as far as it goes; inline, or by handing over the first span. */
   flush(budget?: number): void {
-    this.rest();
+    this.stopWaiting();
     this.#owner.beforeFlush(this);
-    if (this.#isInline) this.settle(this.loop.run(budget));
-    else this.#launch();
+    if (this.#isInline) this.waitFor(this.loop.run(budget));
+    else this.#handOver();
   }
 
-  /** Waits for what the loop wants. */
-  settle(verdict: Verdict): void {
+  /** KeepAlive for what the loop wants. */
+  waitFor(verdict: Verdict): void {
     if (this.loop.sent > 0) this.#hasMoved();
     switch (verdict) {
       case 'drained':
@@ -115,29 +138,29 @@ export class Lane {
       case 'again':
         return;
       case 'yield':
-        return this.#owner.onYield();
+        return this.#owner.onBudgetSpent();
       case 'backoff':
         this.#waitingSince = this.#clock.now();
-        return this.#wait(HELD, this.loop.backoffMs);
+        return this.#wait(DELAYED, this.loop.backoffMs);
       case 'paced':
         this.isPaced = true;
-        return this.#wait(HELD, this.loop.paceMs);
+        return this.#wait(DELAYED, this.loop.paceMs);
       case 'blocked':
         if (this.batch.hasFull) return this.#waitForFull();
         this.#waitingSince = this.#clock.now();
         return this.#waitWritable();
       case 'fatal':
-        return this.#owner.onFatal(this.loop.fatalError);
+        return this.#owner.onFailed(this.loop.fatalError);
     }
   }
 
-  /** Waits for nothing any more, unless something is in flight: that cannot be called back. */
-  rest(): void {
+  /** KeepAlive for nothing any more, unless something is in flight: that cannot be called back. */
+  stopWaiting(): void {
     this.#disarm?.();
     this.#disarm = null;
     if (this.#disarmFull === null) this.#endWait();
     this.isPaced = false;
-    if (this.hold !== IN_FLIGHT) this.hold = FREE;
+    if (this.state !== IN_FLIGHT) this.state = FREE;
   }
 
   /**
@@ -145,7 +168,7 @@ export class Lane {
    * never has memory for (ENOBUFS). It may still go out, as long as the socket is open; nothing may be sent in its place.
    */
   giveUpFlight(): void {
-    this.#land?.(-EAGAIN);
+    this.#answer?.(-EAGAIN);
   }
 
   /** Destinations that were full are tried again with the next flush. */
@@ -158,7 +181,7 @@ export class Lane {
 
   /** The end: waits for nothing, and of what is in flight nothing more is sent than cannot be called back. */
   abandon(): void {
-    this.rest();
+    this.stopWaiting();
     this.#disarmFull?.();
     this.#disarmFull = null;
     this.#isAbandoned = true;
@@ -171,22 +194,22 @@ export class Lane {
     this.#blockedMs = 1;
   }
 
-  #launch(): void {
+  #handOver(): void {
     if (this.queue.datagrams === 0) return this.#pace?.leave(this.batch);
     const vlen = this.loop.ask();
-    if (vlen === 0) return this.settle(this.loop.whyNone);
-    this.hold = IN_FLIGHT;
+    if (vlen === 0) return this.waitFor(this.loop.whyNone);
+    this.state = IN_FLIGHT;
     this.queue.isInFlight = true;
-    const land = (answer: number): void => {
-      if (this.#land !== land) return; // it was given up
-      this.#land = null;
-      this.hold = FREE;
+    const answered = (answer: number): void => {
+      if (this.#answer !== answered) return; // it was given up
+      this.#answer = null;
+      this.state = FREE;
       this.queue.isInFlight = false;
       if (answer > 0) this.#hasMoved();
-      this.#owner.onLanded(this, this.loop.settle(vlen, answer), answer > 0);
+      this.#owner.onAnswered(this, this.loop.book(vlen, answer), answer > 0);
     };
-    this.#land = land;
-    this.#transport.sendmmsgLater(this.batch, vlen, this.#flags, land, this.#isWanted);
+    this.#answer = answered;
+    this.#transport.sendmmsgLater(this.batch, vlen, this.#flags, answered, this.#isWanted);
   }
 
   #endWait(): void {
@@ -210,7 +233,7 @@ export class Lane {
     if (this.#falseWakes++ < FALSE_WAKES) {
       const stop = this.#transport.waitWritable(() => this.#resume());
       if (stop !== null) {
-        this.hold = BLOCKED;
+        this.state = BLOCKED;
         this.#disarm = stop;
         return;
       }
@@ -219,13 +242,28 @@ export class Lane {
     this.#blockedMs = Math.min(this.#blockedMs * 2, MAX_BLOCKED_MS);
   }
 
-  #wait(hold: number, ms: number): void {
-    this.hold = hold;
+  #wait(state: number, ms: number): void {
+    this.state = state;
     this.#disarm = this.#clock.after(ms, () => this.#resume());
   }
 
   #resume(): void {
     this.#disarm = null;
-    this.#owner.onResume(this);
+    this.#owner.onWaitOver(this);
   }
+}
+
+/** What node:dgram can do: asked for more, each call would stop short, as if something were wrong with the next datagram. */
+const ONE_BY_ONE = { datagrams: 1, bytes: Number.POSITIVE_INFINITY } as const;
+
+/**
+ * While a call is out on half of the queue, the source fills the other half. Were the whole queue in flight, source and kernel
+ * would wait for each other in turn.
+ */
+function halfOf({
+  batchSize,
+  highWaterMark,
+  highWaterMarkBytes,
+}: ResolvedBatchOptions): NonNullable<FlushOptions['mostInFlight']> {
+  return { datagrams: Math.max(batchSize, highWaterMark / 2), bytes: highWaterMarkBytes / 2 };
 }

@@ -9,7 +9,8 @@ import { argumentTypeError } from '../kernel/errors.ts';
 import type { DatagramLike } from '../message/datagram.ts';
 import { DatagramSocket } from '../socket/datagram-socket.ts';
 import type { ResolvedBatchOptions } from './batch-options.ts';
-import { type BatchObserver, BatchSender } from './batch-sender.ts';
+import type { BatchObserver } from './delivery.ts';
+import { Sender } from './sender.ts';
 
 /** A socket that stays open, or a factory whose socket is closed with what sends through it. */
 export type SocketSource = DatagramSocket | (() => DatagramSocket);
@@ -40,10 +41,12 @@ export function openSender(
   socket: SocketSource,
   options: ResolvedBatchOptions,
   observer: BatchObserver,
-): { sender: BatchSender; own: DatagramSocket | null } {
+): { sender: Sender; own: DatagramSocket | null } {
   const own = typeof socket === 'function' ? socket() : null;
   try {
-    return { sender: new BatchSender(own ?? (socket as DatagramSocket), options, observer), own };
+    const opened = own ?? socket;
+    if (!(opened instanceof DatagramSocket)) throw argumentTypeError('"socket"', 'a DatagramSocket', opened);
+    return { sender: new Sender(DatagramSocket.transportOf(opened), options, observer), own };
   } catch (error) {
     if (own instanceof DatagramSocket) own.close();
     throw error;
@@ -51,7 +54,7 @@ export function openSender(
 }
 
 export class Outlet {
-  readonly sender: BatchSender;
+  readonly sender: Sender;
   readonly #own: DatagramSocket | null;
   readonly #perTurn: number;
   #untilTurn: number;
@@ -85,19 +88,20 @@ export class Outlet {
   send(datagram: DatagramLike): Promise<void> | undefined {
     const hasRoom = this.sender.send(datagram);
     if (--this.#untilTurn === 0) return this.#nextTurn();
-    return hasRoom && !this.sender.closed ? undefined : this.sender.ready();
+    const { delivery } = this.sender;
+    return hasRoom && delivery.isOpen ? undefined : delivery.ready();
   }
 
   /** Ends at once and in silence: nothing more is sent or told. */
   destroy(): void {
-    this.sender.destroy();
+    this.sender.delivery.destroy();
     this.#close();
   }
 
   async #nextTurn(): Promise<void> {
     this.#untilTurn = this.#perTurn;
     await new Promise((resolve) => setImmediate(resolve));
-    await this.sender.ready();
+    await this.sender.delivery.ready();
   }
 
   #close(): void {

@@ -507,7 +507,7 @@ export class DatagramSocket<D extends DatagramLike = DatagramLike> {
 
   /** Undoes {@link unref}. Does nothing on a closed socket. */
   ref(): this {
-    this.#transport.waits.ref();
+    this.#transport.keepAlive.ref();
     return this;
   }
 
@@ -518,7 +518,7 @@ export class DatagramSocket<D extends DatagramLike = DatagramLike> {
    * `scheduler` has timers of its own, which this does not reach.
    */
   unref(): this {
-    this.#transport.waits.unref();
+    this.#transport.keepAlive.unref();
     return this;
   }
 

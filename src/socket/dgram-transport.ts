@@ -116,12 +116,12 @@ export class DgramTransport extends TransportState implements Transport {
       return;
     }
     // node:dgram answers before the event loop turns: every so often it is let turn, so that timers and I/O have theirs.
-    const settle = (n: number): void => {
+    const tell = (n: number): void => {
       if (++this.#answers % ANSWERS_PER_TURN === 0) setImmediate(done, n);
       else done(n);
     };
     const answer = (error: (Error & { code?: string }) | null): void =>
-      settle(error === null ? 1 : -(this.isClosed ? EBADF : errnoOf(error.code ?? '') || EIO));
+      tell(error === null ? 1 : -(this.isClosed ? EBADF : errnoOf(error.code ?? '') || EIO));
     const late = this.takeError();
     if (late > 0) {
       setImmediate(done, -late);

@@ -8,7 +8,7 @@
 import { AF_UNIX, MSG_DONTWAIT, MSG_NOSIGNAL, SO_ERROR, SOL_SOCKET, SOL_UDP, UDP_SEGMENT } from '../kernel/abi.ts';
 import type { Backend } from '../kernel/backend.ts';
 import { inContext } from '../kernel/call-out.ts';
-import { type Clock, eventLoopClockOf, Waits } from '../kernel/clock.ts';
+import { type Clock, eventLoopClockOf, KeepAlive } from '../kernel/clock.ts';
 import type { Descriptor } from '../kernel/descriptor.ts';
 import { EAGAIN, EBADF, EPIPE } from '../kernel/errno.ts';
 import { notConnectedError, SendmmsgError, systemError } from '../kernel/errors.ts';
@@ -73,8 +73,8 @@ export interface Transport {
 /** What every transport is: connected or not, closed or not, and waited for. */
 export abstract class TransportState {
   latch: GsoLatch = new GsoLatch();
-  readonly waits: Waits = new Waits();
-  readonly clock: Clock = eventLoopClockOf(this.waits);
+  readonly keepAlive: KeepAlive = new KeepAlive();
+  readonly clock: Clock = eventLoopClockOf(this.keepAlive);
   #peer: Destination | null;
   #isClosed = false;
   readonly #closeListeners = new Set<() => void>();
@@ -241,7 +241,7 @@ export class NativeTransport extends TransportState implements Transport {
     // An unconnected unix socket is always writable, whether or not the peer of the next datagram is full.
     if (this.isClosed || (this.family === AF_UNIX && !this.isConnected)) return null;
     try {
-      return whenWritable(this.#fd, this.waits, ready);
+      return whenWritable(this.#fd, this.keepAlive, ready);
     } catch {
       return null; // no descriptor left to poll on (EMFILE): a timer needs none
     }

@@ -48,7 +48,7 @@ describe('frame source', () => {
             const work = setInterval(() => {
               const { takes, refuses } = answers[turn++ % answers.length]!;
               const done = queue.splice(0, takes);
-              if (done.length > 0) source.settle(refuses ? report([], done) : report(done));
+              if (done.length > 0) source.account(refuses ? report([], done) : report(done));
             }, 0);
             source.frames.subscribe({
               next(frame) {
@@ -89,7 +89,7 @@ describe('frame source', () => {
     for (let turn = 0; turn < 100; turn++) await new Promise((resolve) => setImmediate(resolve));
     expect(emitted.length).toBe(10);
     expect(read).toBeLessThanOrEqual(4000);
-    source.settle(report(emitted.splice(0, 10)));
+    source.account(report(emitted.splice(0, 10)));
     await new Promise((resolve) => setImmediate(() => setImmediate(resolve)));
     expect(emitted.length).toBe(10);
     source.stop();

@@ -6,7 +6,6 @@ import { Observable } from 'rxjs';
 import {
   type BatchObserver,
   type BatchReport,
-  BatchSender,
   type DatagramLike,
   DatagramSocket,
   endpoint,
@@ -15,6 +14,7 @@ import {
   type SocketOptions,
   sendmmsg,
 } from '../../src/index.ts';
+import { WholeSender } from '../support/whole-sender.ts';
 import type { Arrivals } from './arrivals.ts';
 import type { FaultControl } from './control.ts';
 import { type Outcome, SOURCE_ERROR } from './oracle.ts';
@@ -160,7 +160,7 @@ function throughSender(
   told: Told,
   done: (result: Result) => void,
 ): void {
-  const sender = new BatchSender(socket, scenario.options, observer(told, done));
+  const sender = new WholeSender(socket, scenario.options, observer(told, done));
   const stop = (): void => {
     sender.destroy();
     done({ end: 'unsubscribe' });

@@ -2,13 +2,13 @@
 import { getActiveResourcesInfo } from 'node:process';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, it, vi } from 'vitest';
-import { eventLoopClockOf, Waits } from '../../src/kernel/clock.ts';
+import { eventLoopClockOf, KeepAlive } from '../../src/kernel/clock.ts';
 
 /** Timers that keep this process alive. */
 const alive = (): number => getActiveResourcesInfo().filter((what) => what === 'Timeout').length;
 
 it('a timer keeps the process alive as its waits do, armed before or after they were told', () => {
-  const waits = new Waits();
+  const waits = new KeepAlive();
   const clock = eventLoopClockOf(waits);
   const before = alive();
   const disarm = [clock.after(60_000, () => {})];
@@ -25,7 +25,7 @@ it('a timer keeps the process alive as its waits do, armed before or after they 
 });
 
 it('a timer that has fired, or was disarmed, is no wait any more', async () => {
-  const waits = new Waits();
+  const waits = new KeepAlive();
   const clock = eventLoopClockOf(waits);
   const add = vi.spyOn(waits, 'add');
   const fired = vi.fn();
@@ -42,7 +42,7 @@ it('a timer that has fired, or was disarmed, is no wait any more', async () => {
 });
 
 it('the end of this turn comes, whether or not the process is kept alive', async () => {
-  const waits = new Waits();
+  const waits = new KeepAlive();
   const clock = eventLoopClockOf(waits);
   waits.unref();
   const before = getActiveResourcesInfo().filter((what) => what === 'Immediate').length;

@@ -5,19 +5,22 @@ import fc from 'fast-check';
 import { Subject } from 'rxjs';
 import { afterEach, describe, expect, it } from 'vitest';
 import { sendmmsg } from '../../operators/rxjs/sendmmsg.ts';
+import { AF_INET } from '../../src/kernel/abi.ts';
 import { schedulerClock } from '../../src/kernel/clock.ts';
 import { SendmmsgError } from '../../src/kernel/errors.ts';
+import { allocateDetached } from '../../src/kernel/libc.ts';
 import { endpoint } from '../../src/message/sockaddr.ts';
-import type { BatchOptions } from '../../src/sender/batch-options.ts';
+import { type BatchOptions, resolveBatchOptions } from '../../src/sender/batch-options.ts';
 import { BatchSender } from '../../src/sender/batch-sender.ts';
 import type { DiagnosticsMessages, SenderStats } from '../../src/sender/diagnostics.ts';
 import { Lane, type LaneOwner } from '../../src/sender/lane.ts';
 import { DatagramSocket } from '../../src/socket/datagram-socket.ts';
 import type { Transport } from '../../src/socket/transport.ts';
-import { expectConservation, numberedList } from '../support/datagrams.ts';
+import { expectConservation, numberedList, range } from '../support/datagrams.ts';
 import { keeper } from '../support/keep.ts';
+import { read } from '../support/lower.ts';
 import { Receiver } from '../support/receiver.ts';
-import { type Behaviour, flushFixture } from '../support/scripted-kernel.ts';
+import { type Behaviour, flushFixture, ScriptedKernel } from '../support/scripted-kernel.ts';
 import { VirtualTime } from '../support/virtual-time.ts';
 
 const EAGAIN = 11;
@@ -126,19 +129,23 @@ describe('blockedMs', () => {
 
   /** A lane of its own before a scripted kernel, in virtual time. */
   function laneBefore(behaviour: Behaviour) {
-    const { queue, batch, loop } = flushFixture(10, behaviour);
     const time = new VirtualTime();
     const nothing = (): void => undefined;
     const owner: LaneOwner = {
       beforeFlush: nothing,
-      onResume: (lane) => lane.flush(),
-      onLanded: nothing,
-      onYield: nothing,
-      onFatal: nothing,
+      onWaitOver: (lane) => lane.flush(),
+      onAnswered: nothing,
+      onBudgetSpent: nothing,
+      onFailed: nothing,
     };
-    const transport = { waitWritable: () => null } as unknown as Transport;
+    const kernel = Object.assign(new ScriptedKernel(behaviour), {
+      waitWritable: () => null,
+      allocate: allocateDetached,
+    });
+    const transport = kernel as unknown as Transport;
     const context = { transport, clock: schedulerClock(time), pace: null, flags: 0, isInline: true, owner };
-    const lane = new Lane(queue, batch, loop, context);
+    const lane = new Lane(resolveBatchOptions({}), false, context);
+    for (const number of range(10)) lane.queue.push(read(String(number), AF_INET, true), number, 0);
     return { lane, time };
   }
 

@@ -371,7 +371,7 @@ describe('a loop that is detached', () => {
     const isShutDown = vi.spyOn(kernel, 'isShutDown');
     const vlen = loop.ask();
     loop.detach();
-    loop.settle(vlen, -errno);
+    loop.book(vlen, -errno);
     loop.takeLateError();
     expect([kernel.errorsRead, kernel.reconnects, isShutDown.mock.calls.length]).toEqual([0, 0, 0]);
     expect(loop.syscalls).toBe(1);

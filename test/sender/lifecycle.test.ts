@@ -1,11 +1,13 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import type { BatchReport } from '../../src/message/datagram.ts';
 import type { BatchOptions } from '../../src/sender/batch-options.ts';
-import { type BatchObserver, BatchSender } from '../../src/sender/batch-sender.ts';
+import type { BatchObserver } from '../../src/sender/batch-sender.ts';
+import { BatchSender } from '../../src/sender/batch-sender.ts';
 import { DatagramSocket } from '../../src/socket/datagram-socket.ts';
 import { expectConservation, numbered, numberedList, numbersOf, range } from '../support/datagrams.ts';
 import { Receiver } from '../support/receiver.ts';
 import { VirtualTime } from '../support/virtual-time.ts';
+import { WholeSender } from '../support/whole-sender.ts';
 
 const open: { close(): void }[] = [];
 afterEach(() => {
@@ -16,7 +18,7 @@ function fixture(options: BatchOptions = {}, observer: BatchObserver = {}) {
   const { sender: socket, receiver } = Receiver.pair(1 << 20);
   open.push(socket, receiver);
   const time = new VirtualTime();
-  const sender = new BatchSender(socket, { scheduler: time, ...options }, observer);
+  const sender = new WholeSender(socket, { scheduler: time, ...options }, observer);
   return { socket, receiver, time, sender };
 }
 
@@ -117,7 +119,7 @@ describe('send', () => {
 });
 
 /** Sends one; `false` once the kernel has had enough and the queue is full. */
-function socketTakes(sender: BatchSender): boolean {
+function socketTakes(sender: WholeSender): boolean {
   sender.send('fill');
   return sender.stats.queued < 2;
 }
@@ -153,7 +155,7 @@ describe('flush', () => {
     const receiver = Receiver.unix();
     const socket = receiver.connected();
     open.push(receiver, socket);
-    const sender = new BatchSender(socket, { batchSize: 1000 });
+    const sender = new WholeSender(socket, { batchSize: 1000 });
     for (const text of numberedList(30)) sender.send(text);
     const first = sender.flush();
     expect(first.sent).toBeGreaterThan(0);
@@ -172,7 +174,7 @@ describe('ends', () => {
     const receiver = Receiver.unix();
     const socket = receiver.connected();
     open.push(receiver, socket);
-    const sender = new BatchSender(socket);
+    const sender = new WholeSender(socket);
     for (const text of numberedList(200)) sender.send(text);
     const closed = sender.close();
     const datagrams = await receiver.receive(200, 3, closed);
@@ -228,7 +230,7 @@ describe('ends', () => {
     const socket = receiver.connected();
     open.push(receiver, socket);
     const observer = { next: (r: BatchReport) => told.push([r.sent, r.dropped]), error: (e: unknown) => told.push(e) };
-    const sender = new BatchSender(socket, {}, observer);
+    const sender = new WholeSender(socket, {}, observer);
     for (const text of numberedList(30)) sender.send(text);
     sender.abort('why');
     const arrived = receiver.drain();
@@ -244,7 +246,7 @@ describe('ends', () => {
     const receiver = Receiver.unix();
     const socket = receiver.connected();
     open.push(receiver);
-    const sender = new BatchSender(socket, { highWaterMark: 20 }, { error: (error) => errors.push(error) });
+    const sender = new WholeSender(socket, { highWaterMark: 20 }, { error: (error) => errors.push(error) });
     while (sender.send('x'));
     sender.flush();
     while (sender.send('x'));

@@ -2,12 +2,12 @@
 import { concatMap, from, lastValueFrom, timer, toArray } from 'rxjs';
 import { describe, expect, it, vi } from 'vitest';
 import { endpoint, sendmmsg } from '../../src/index.ts';
-import { BatchSender } from '../../src/sender/batch-sender.ts';
 import { DatagramSocket } from '../../src/socket/datagram-socket.ts';
 import { childScript, run } from '../support/child.ts';
 import { expectConservation, range } from '../support/datagrams.ts';
 import { keeper } from '../support/keep.ts';
 import { Receiver } from '../support/receiver.ts';
+import { WholeSender } from '../support/whole-sender.ts';
 
 const keep = keeper();
 const OFFLOAD = { offload: true, batchSize: 4 } as const;
@@ -16,7 +16,7 @@ const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve)
 describe('in flight', () => {
   it('the queue goes on filling, and order holds', async () => {
     const receiver = keep(Receiver.unix());
-    const sender = new BatchSender(keep(receiver.connected()), OFFLOAD);
+    const sender = new WholeSender(keep(receiver.connected()), OFFLOAD);
     for (const n of range(10)) sender.send(String(n));
     expect(sender.stats).toMatchObject({ sent: 0, queued: 10 });
     await sender.close();
@@ -38,7 +38,7 @@ describe('in flight', () => {
       seen.push(ring.datagramsIn(vlen));
       sendmmsgLater(ring, vlen, flags, done);
     });
-    const sender = new BatchSender(socket, { ...options, highWaterMark });
+    const sender = new WholeSender(socket, { ...options, highWaterMark });
     for (let n = 0; n < highWaterMark; n++) sender.send('12345678');
     await sender.close();
     expect(seen).toEqual(flights);
@@ -47,7 +47,7 @@ describe('in flight', () => {
 
   it('leaves room for the source: ready() waits for a quarter of the queue, not for the next flight', async () => {
     const receiver = keep(Receiver.unix());
-    const sender = new BatchSender(keep(receiver.connected()), { offload: true, batchSize: 2, highWaterMark: 8 });
+    const sender = new WholeSender(keep(receiver.connected()), { offload: true, batchSize: 2, highWaterMark: 8 });
     for (const n of range(8)) sender.send(String(n));
     await sender.ready();
     expect(sender.stats).toMatchObject({ sent: 2, queued: 6 });
@@ -58,7 +58,7 @@ describe('in flight', () => {
   it('that is smaller than a batch leaves room, too: of large datagrams', async () => {
     const { port } = keep(Receiver.udp());
     const socket = keep(DatagramSocket.open({ connect: { address: '127.0.0.1', port } }));
-    const sender = new BatchSender(socket, { offload: true, gso: 'off', highWaterMarkBytes: 1 << 20 });
+    const sender = new WholeSender(socket, { offload: true, gso: 'off', highWaterMarkBytes: 1 << 20 });
     const large = new Uint8Array(60_000);
     while (sender.send(large));
     await sender.ready();
@@ -69,7 +69,7 @@ describe('in flight', () => {
 
   it('is not dropped by an overflow: the newest gives way, and each is counted once', async () => {
     const receiver = keep(Receiver.unix());
-    const sender = new BatchSender(keep(receiver.connected()), { ...OFFLOAD, highWaterMark: 6 });
+    const sender = new WholeSender(keep(receiver.connected()), { ...OFFLOAD, highWaterMark: 6 });
     for (const n of range(9)) sender.send(String(n));
     expect(sender.stats).toMatchObject({ accepted: 9, queued: 6, droppedBy: { overflow: 3 } });
     await sender.close();
@@ -79,7 +79,7 @@ describe('in flight', () => {
 
   it('an unsubscribe is silent, and what was in flight is accounted for when it lands', async () => {
     const receiver = keep(Receiver.unix());
-    const sender = new BatchSender(keep(receiver.connected()), OFFLOAD, { next: () => expect.unreachable() });
+    const sender = new WholeSender(keep(receiver.connected()), OFFLOAD, { next: () => expect.unreachable() });
     for (const n of range(10)) sender.send(String(n));
     sender.destroy();
     expectConservation(sender.stats);
@@ -94,7 +94,7 @@ describe('in flight', () => {
     const receiver = keep(Receiver.unix());
     const socket = keep(receiver.connected());
     const errors: unknown[] = [];
-    const sender = new BatchSender(socket, OFFLOAD, { error: (error) => errors.push(error) });
+    const sender = new WholeSender(socket, OFFLOAD, { error: (error) => errors.push(error) });
     for (const n of range(10)) sender.send(String(n));
     socket.close();
     for (let turns = 0; errors.length === 0 && turns < 1e5; turns++) await turn();
@@ -107,7 +107,7 @@ describe('in flight', () => {
     const receiver = keep(Receiver.unix());
     const heard: string[] = [];
     await new Promise<void>((resolve) => {
-      const sender = new BatchSender(keep(receiver.connected()), OFFLOAD, {
+      const sender = new WholeSender(keep(receiver.connected()), OFFLOAD, {
         next: ({ sent, dropped }) => heard.push(`${sent} sent, ${dropped} dropped`),
         error(error) {
           heard.push(String(error));
@@ -163,7 +163,7 @@ describe('lanes', () => {
     ['bytes', { highWaterMarkBytes: 100 }, 20, 5],
   ])('share the limits of the queue, %s', async (_what, limits, size, most) => {
     const options = { offload: true, lanes: 4, batchSize: 99, ...limits };
-    const sender = new BatchSender(keep(DatagramSocket.open()), options);
+    const sender = new WholeSender(keep(DatagramSocket.open()), options);
     for (const n of range(30)) sender.send({ payload: 'x'.repeat(size), address: `127.0.0.${1 + n}`, port: 9 });
     expect(sender.stats).toMatchObject({ queued: most, droppedBy: { overflow: 30 - most } });
     expectConservation(sender.stats);

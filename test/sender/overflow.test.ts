@@ -3,11 +3,11 @@ import { afterEach, describe, expect, it } from 'vitest';
 import type { BatchReport } from '../../src/message/datagram.ts';
 import { laneOf, sockaddrOfPath } from '../../src/message/sockaddr.ts';
 import type { BatchOptions } from '../../src/sender/batch-options.ts';
-import { BatchSender } from '../../src/sender/batch-sender.ts';
 import { DatagramSocket } from '../../src/socket/datagram-socket.ts';
 import { expectConservation, numbered, numberedList, numbersOf, range } from '../support/datagrams.ts';
 import { Receiver } from '../support/receiver.ts';
 import { VirtualTime } from '../support/virtual-time.ts';
+import { WholeSender } from '../support/whole-sender.ts';
 
 const open: { close(): void }[] = [];
 afterEach(() => {
@@ -34,7 +34,7 @@ function blocked(options: BatchOptions = {}) {
   } catch {
     // EAGAIN: it is full.
   }
-  const sender = new BatchSender(socket, { scheduler: time, ...options }, observer);
+  const sender = new WholeSender(socket, { scheduler: time, ...options }, observer);
   /** Reads all that there is and will be, without the filler. */
   const arrived = async (settled: Promise<unknown>): Promise<number[]> =>
     numbersOf((await receiver.receive(Number.POSITIVE_INFINITY, undefined, settled)).slice(filled));
@@ -73,7 +73,7 @@ describe('a full queue', () => {
   it('is flushed before anything is dropped', () => {
     const { sender: socket, receiver } = Receiver.pair(1 << 20);
     open.push(socket, receiver);
-    const sender = new BatchSender(socket, { highWaterMarkBytes: 100, flushAfterMs: 1000 });
+    const sender = new WholeSender(socket, { highWaterMarkBytes: 100, flushAfterMs: 1000 });
     for (const text of numberedList(50, 30)) sender.send(text);
     sender.flush();
     expect(numbersOf(receiver.drain())).toEqual(range(50));
@@ -131,7 +131,7 @@ describe('send() that returned true', () => {
   it('means that the next datagram is queued whole, though it is far larger than those before: in flight', async () => {
     const { sender: socket, receiver } = Receiver.pair(1 << 20);
     open.push(socket, receiver);
-    const sender = new BatchSender(socket, { ...limits, offload: true });
+    const sender = new WholeSender(socket, { ...limits, offload: true });
     const answers = sizes.map((size, index) => sender.send(numbered(index, size)));
     expect(answers).toEqual(sizes.map((size) => size === 100));
     expect(sender.stats).toMatchObject({ accepted: 901, dropped: 0, queuedBytes: 150_000 });
@@ -195,7 +195,7 @@ describe('send() that returned true', () => {
       open.push(...peers, socket);
       for (const options of [{ lanes: 1 }, { lanes: 4 }, { lanes: 4, gso: 'off' as const }]) {
         const limits = { highWaterMark: 50, highWaterMarkBytes: 20_000 };
-        const sender = new BatchSender(socket, { ...options, ...limits, offload: true, batchSize: 8, overflow });
+        const sender = new WholeSender(socket, { ...options, ...limits, offload: true, batchSize: 8, overflow });
         let hadRoom = true;
         for (let index = 0; index < 3000; index++) {
           const before = sender.stats.dropped;
@@ -230,7 +230,7 @@ describe('send() that returned true', () => {
       // EAGAIN: it is full.
     }
     const options = { offload: true, lanes: 2, batchBytes: 1, highWaterMarkBytes: 1000, drainTimeoutMs: 20_000 };
-    const sender = new BatchSender(socket, options);
+    const sender = new WholeSender(socket, options);
     sender.send({ payload: Buffer.alloc(500), path: full.path });
     while (sender.stats.wouldBlocks === 0) await new Promise((resolve) => setImmediate(resolve));
     sender.send({ payload: Buffer.alloc(600, 1), path: other.path }); // in flight from here on
@@ -331,7 +331,7 @@ describe('backpressure', () => {
     const receiver = Receiver.unix();
     const socket = receiver.connected();
     open.push(receiver, socket);
-    const sender = new BatchSender(socket, { batchSize: 8, highWaterMark: 32 });
+    const sender = new WholeSender(socket, { batchSize: 8, highWaterMark: 32 });
     let most = 0;
     const producing = (async () => {
       for (const text of numberedList(2000)) {
@@ -353,7 +353,7 @@ describe('backpressure', () => {
     const receiver = Receiver.unix();
     const socket = receiver.connected();
     open.push(receiver, socket);
-    const sender = new BatchSender(socket, { highWaterMarkBytes: 100, drainTimeoutMs: 20_000 });
+    const sender = new WholeSender(socket, { highWaterMarkBytes: 100, drainTimeoutMs: 20_000 });
     const sizes = range(300).map((number) => (number % 3 === 0 ? 80 : 22));
     const producing = (async () => {
       for (const [index, size] of sizes.entries()) {

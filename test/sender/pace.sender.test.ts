@@ -8,7 +8,6 @@ import { sendmmsg } from '../../operators/rxjs/sendmmsg.ts';
 import { endpoint } from '../../src/index.ts';
 import type { BatchReport, DatagramLike } from '../../src/message/datagram.ts';
 import type { BatchOptions } from '../../src/sender/batch-options.ts';
-import { BatchSender } from '../../src/sender/batch-sender.ts';
 import type { SenderStats } from '../../src/sender/diagnostics.ts';
 import type { PaceOptions } from '../../src/sender/pace.ts';
 import { DatagramSocket } from '../../src/socket/datagram-socket.ts';
@@ -17,6 +16,7 @@ import { DOORS } from '../support/doors.ts';
 import { keeper } from '../support/keep.ts';
 import { blocked, Receiver, ReceiverProcess, roomy } from '../support/receiver.ts';
 import { VirtualTime } from '../support/virtual-time.ts';
+import { WholeSender } from '../support/whole-sender.ts';
 
 const keep = keeper();
 
@@ -111,7 +111,7 @@ describe('in virtual time', () => {
     keep(receiver);
     const time = new VirtualTime();
     const errors: unknown[] = [];
-    const sender = new BatchSender(socket, { scheduler: time, ...options }, { error: (error) => errors.push(error) });
+    const sender = new WholeSender(socket, { scheduler: time, ...options }, { error: (error) => errors.push(error) });
     return { socket, receiver, time, sender, errors };
   }
 
@@ -168,7 +168,7 @@ async function paceOf(
   const [behind, ahead]: [number[], number[]] = [[], []];
   let [started, first, last, lost] = [0, 0, 0, 0];
   let sum = 0;
-  const sender = new BatchSender(
+  const sender = new WholeSender(
     socket,
     { pace, highWaterMark: 1 << 15, drainTimeoutMs: 20_000, ...options },
     {
@@ -244,7 +244,7 @@ describe('what the pace holds back is not the kernel’s to take: it is waited f
     it('so it is for a BatchSender', async () => {
       const { socket, receiver } = roomy(keep);
       const time = new VirtualTime();
-      const sender = new BatchSender(socket, paced(time, options));
+      const sender = new WholeSender(socket, paced(time, options));
       for (const text of numberedList(1200)) sender.send(text);
       const timers = await pass(time, sender.close());
       expect(sender.stats).toMatchObject({ sent: 1200, dropped: 0 });
@@ -262,7 +262,7 @@ describe('what the pace holds back is not the kernel’s to take: it is waited f
       const done: string[] = [];
       // A burst of one, which its queue has room for, then one in 100 ms until it is full.
       const pace = { datagramsPerSecond: 10, burst: 1 };
-      const sender = new BatchSender(
+      const sender = new WholeSender(
         socket,
         { pace, scheduler: time, drainTimeoutMs },
         { complete: () => done.push('complete') },

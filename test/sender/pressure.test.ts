@@ -8,13 +8,13 @@ import { describe, expect, it } from 'vitest';
 import { sendmmsg } from '../../operators/rxjs/sendmmsg.ts';
 import { endpoint } from '../../src/index.ts';
 import type { BatchOptions } from '../../src/sender/batch-options.ts';
-import { BatchSender } from '../../src/sender/batch-sender.ts';
 import { DatagramSocket } from '../../src/socket/datagram-socket.ts';
 import { run } from '../support/child.ts';
 import { expectConservation, numberedList, range } from '../support/datagrams.ts';
 import { keeper } from '../support/keep.ts';
 import { blocked, freshPath, Receiver } from '../support/receiver.ts';
 import { VirtualTime } from '../support/virtual-time.ts';
+import { WholeSender } from '../support/whole-sender.ts';
 
 const keep = keeper();
 
@@ -34,7 +34,7 @@ function fixture(options: BatchOptions = {}, onPressure?: (isFull: boolean) => v
       onPressure?.(isFull);
     },
   };
-  const sender: BatchSender = new BatchSender(
+  const sender: WholeSender = new WholeSender(
     socket,
     { scheduler: time, highWaterMark: 4, pace: { datagramsPerSecond: 100, burst: 1 }, pressure, ...options },
     { ...(next && { next }), complete: () => told.push('complete'), error: () => told.push('error') },
@@ -88,7 +88,7 @@ describe('what is told', () => {
     const { receiver, socket } = blocked(keep);
     const time = new VirtualTime();
     const told: unknown[] = [];
-    const sender = new BatchSender(
+    const sender = new WholeSender(
       socket,
       { scheduler: time, highWaterMark: 4, drainTimeoutMs: 7, pressure: { next: (isFull) => told.push(isFull) } },
       { complete: () => told.push('complete') },
@@ -139,7 +139,7 @@ describe('what is told', () => {
     const receiver = keep(Receiver.udp());
     const peers = range(8).map(() => endpoint('127.0.0.1', receiver.port));
     const socket = keep(DatagramSocket.open());
-    const sender = new BatchSender(socket, { highWaterMark: 8, offload: true, lanes: 2, pressure });
+    const sender = new WholeSender(socket, { highWaterMark: 8, offload: true, lanes: 2, pressure });
     expect(sender.broadcast('x', peers)).toBe(false);
     expect(told).toEqual([true]);
     await sender.close();
@@ -206,7 +206,7 @@ describe('what it does in turn', () => {
     sender.destroy();
   });
 
-  it.each<[name: string, act: (sender: BatchSender) => void, told: unknown[]]>([
+  it.each<[name: string, act: (sender: WholeSender) => void, told: unknown[]]>([
     ['flush()', (sender) => sender.flush(), [true, false]],
     ['close()', (sender) => void sender.close(), [true, false, 'complete']],
     ['abort()', (sender) => sender.abort(new Error('enough')), [true, false, 'error']],
@@ -222,7 +222,7 @@ describe('what it does in turn', () => {
       },
     };
     let isBusy = true;
-    const own: BatchSender = new BatchSender(
+    const own: WholeSender = new WholeSender(
       socket,
       { scheduler: time, highWaterMark: 4, batchSize: 1, pressure },
       {

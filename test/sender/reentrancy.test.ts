@@ -3,10 +3,11 @@ import { setImmediate as turn } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from 'vitest';
 import type { BatchReport } from '../../src/message/datagram.ts';
 import type { BatchOptions } from '../../src/sender/batch-options.ts';
-import { type BatchObserver, BatchSender } from '../../src/sender/batch-sender.ts';
+import type { BatchObserver } from '../../src/sender/batch-sender.ts';
 import { CLOSE_CHANNEL, REPORT_CHANNEL, type SenderStats } from '../../src/sender/diagnostics.ts';
 import { expectConservation, numbered, numberedList, numbersOf, range } from '../support/datagrams.ts';
 import { Receiver } from '../support/receiver.ts';
+import { WholeSender } from '../support/whole-sender.ts';
 
 const open: { close(): void }[] = [];
 afterEach(() => {
@@ -16,7 +17,7 @@ afterEach(() => {
 function fixture(options: BatchOptions = {}, observer: BatchObserver = {}) {
   const { sender: socket, receiver } = Receiver.pair(1 << 20);
   open.push(socket, receiver);
-  return { socket, receiver, sender: new BatchSender(socket, options, observer) };
+  return { socket, receiver, sender: new WholeSender(socket, options, observer) };
 }
 
 /** What is thrown outside while `run` runs, in place of the test runner's own handlers. */

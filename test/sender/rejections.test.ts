@@ -2,11 +2,11 @@
 import { describe, expect, it } from 'vitest';
 import type { BatchReport, DatagramLike } from '../../src/message/datagram.ts';
 import type { BatchOptions } from '../../src/sender/batch-options.ts';
-import { BatchSender } from '../../src/sender/batch-sender.ts';
 import { DatagramSocket } from '../../src/socket/datagram-socket.ts';
 import { expectConservation, range } from '../support/datagrams.ts';
 import { keeper } from '../support/keep.ts';
 import { freshPath } from '../support/receiver.ts';
+import { WholeSender } from '../support/whole-sender.ts';
 
 const keep = keeper();
 const bytesOf = ({ rejected }: BatchReport): number =>
@@ -17,7 +17,7 @@ const large = new Uint8Array(100_000);
 /** Sends as many as are given, as fast as it goes, all of which are refused; the reports. */
 async function refused(options: BatchOptions, datagrams: readonly DatagramLike[], socket: DatagramSocket) {
   const reports: BatchReport[] = [];
-  const sender = new BatchSender(socket, options, { next: (report) => reports.push(report) });
+  const sender = new WholeSender(socket, options, { next: (report) => reports.push(report) });
   for (const datagram of datagrams) if (!sender.send(datagram)) await sender.ready();
   await sender.close();
   expect(sender.stats).toMatchObject({ accepted: datagrams.length, rejected: datagrams.length });
@@ -57,7 +57,7 @@ it('an abort with more of them than a call takes arguments ends, with all of the
   const socket = keep(DatagramSocket.open({ type: 'unix' }));
   const errors: unknown[] = [];
   let [rejections, last] = [0, -1];
-  const sender = new BatchSender(
+  const sender = new WholeSender(
     socket,
     { highWaterMark: count + 1, batchSize: count + 1 },
     {

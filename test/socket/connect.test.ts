@@ -7,13 +7,13 @@ import { AF_UNIX, SOCK_DGRAM } from '../../src/kernel/abi.ts';
 import { libc } from '../../src/kernel/libc.ts';
 import type { DatagramLike } from '../../src/message/datagram.ts';
 import type { BatchOptions } from '../../src/sender/batch-options.ts';
-import { BatchSender } from '../../src/sender/batch-sender.ts';
 import { DatagramSocket } from '../../src/socket/datagram-socket.ts';
 import type { SocketOptions } from '../../src/socket/socket-options.ts';
 import { opening } from '../support/backend.ts';
 import { keeper } from '../support/keep.ts';
 import { Inbox, refusal } from '../support/lower.ts';
 import { Receiver } from '../support/receiver.ts';
+import { WholeSender } from '../support/whole-sender.ts';
 
 const keep = keeper();
 const LOCAL = { address: '127.0.0.1' };
@@ -23,7 +23,7 @@ const IS_CONNECTED = 'ERR_SOCKET_DGRAM_IS_CONNECTED';
 /** Sends through a sender of its own; the codes of what was rejected. */
 async function send(socket: DatagramSocket, datagrams: readonly DatagramLike[], options?: BatchOptions) {
   const codes: string[] = [];
-  const sender = new BatchSender(socket, options, {
+  const sender = new WholeSender(socket, options, {
     next: ({ rejected }) => codes.push(...rejected.map(({ error }) => error.code)),
   });
   for (const datagram of datagrams) sender.send(datagram);
@@ -69,11 +69,11 @@ describe.each(['sendmmsg', 'node:dgram'])('through %s', (backend) => {
   });
 
   it.each([
-    ['closed', (sender: BatchSender): unknown => sender.close()],
-    ['destroyed', (sender: BatchSender): unknown => sender.destroy()],
+    ['closed', (sender: WholeSender): unknown => sender.close()],
+    ['destroyed', (sender: WholeSender): unknown => sender.destroy()],
     [
       'aborted',
-      (sender: BatchSender): unknown => {
+      (sender: WholeSender): unknown => {
         sender.abort(new Error('enough'));
         return sender.close().catch(() => {}); // it waits for what is in flight
       },
@@ -81,7 +81,7 @@ describe.each(['sendmmsg', 'node:dgram'])('through %s', (backend) => {
   ])('neither is done under a sender (EBUSY), until it is %s', async (_how, end) => {
     const socket = open();
     const busy = { code: 'EBUSY', syscall: 'connect', message: expect.stringContaining('sender') };
-    const sender = new BatchSender(socket);
+    const sender = new WholeSender(socket);
     expect(refusal(() => socket.connect(inbox.endpoint.port))).toMatchObject(busy);
     sender.send({ payload: 'still addressed', ...inbox.endpoint });
     sender.flush();
@@ -89,7 +89,7 @@ describe.each(['sendmmsg', 'node:dgram'])('through %s', (backend) => {
     await end(sender);
     socket.connect(inbox.endpoint.port);
 
-    const second = new BatchSender(socket);
+    const second = new WholeSender(socket);
     expect(refusal(() => socket.disconnect())).toMatchObject(busy);
     second.send('still connected');
     second.flush();
@@ -211,7 +211,7 @@ describe('natively', () => {
   it('what a destroyed sender has on the thread pool is waited for', async () => {
     using inbox = new Inbox({ bind: LOCAL });
     const socket = open();
-    const sender = new BatchSender(socket, { offload: true });
+    const sender = new WholeSender(socket, { offload: true });
     sender.send({ payload: 'in flight', ...inbox.endpoint });
     sender.flush();
     sender.destroy();

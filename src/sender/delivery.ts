@@ -1,6 +1,6 @@
 /**
- * What drives the lanes of a sender: when they flush (count, bytes, time), what the observer is told, and how it all ends.
- * What goes into the queue is `batch-sender.ts`; what a lane waits for is `lane.ts`.
+ * When the queues of a sender are flushed (by count, bytes, time), what the observer is told of it, and how it all ends.
+ * What goes into the queues is `sender.ts`; what a lane of them waits for is `lane.ts`.
  *
  * Invariants: nothing is flushed beside a flush in flight or a wait, and a retry timer and the flush timer never run side by
  * side. The observer is user code: state is looked at anew after each call-out.
@@ -10,14 +10,15 @@ import { callOut, type PromiseWithResolvers, withResolvers } from '../kernel/cal
 import { type Clock, type Disarm, schedulerClock } from '../kernel/clock.ts';
 import { unavailableError } from '../kernel/errors.ts';
 import type { BatchReport } from '../message/datagram.ts';
+import type { DatagramReader } from '../message/datagram-reader.ts';
+import { laneOf as numberOfLane } from '../message/sockaddr.ts';
 import { isGsoAllowed } from '../queue/gso.ts';
 import type { DatagramQueue } from '../queue/queue.ts';
 import type { Transport } from '../socket/transport.ts';
 import type { ResolvedBatchOptions } from './batch-options.ts';
 import { type DropReason, SenderCounters } from './diagnostics.ts';
 import type { Verdict } from './flush.ts';
-import { BLOCKED, FREE, HELD, IN_FLIGHT, type Lane, type LaneOwner } from './lane.ts';
-import { Lanes } from './lanes.ts';
+import { BLOCKED, DELAYED, FREE, IN_FLIGHT, Lane, type LaneOwner } from './lane.ts';
 import { Pace } from './pace.ts';
 
 /**
@@ -54,8 +55,8 @@ export const OPEN = 0;
 const CLOSING = 1;
 export const CLOSED = 2;
 
-export class LaneDriver {
-  readonly lanes: Lanes;
+export class Delivery {
+  readonly lanes: readonly Lane[];
   readonly counters: SenderCounters;
   readonly clock: Clock;
   /** Whether a flush is done when the call returns; not on the thread pool, nor through node:dgram. */
@@ -86,7 +87,7 @@ export class LaneDriver {
   /** Why what is in flight, if the kernel does not take it, is dropped. */
   #givenUpAs: DropReason | null = null;
   /** What `pressure` was told last. */
-  #isPressed = false;
+  #isToldFull = false;
   #readyWaiters: (() => void)[] = [];
   #closed: PromiseWithResolvers | null = null;
 
@@ -104,21 +105,122 @@ export class LaneDriver {
     const flags = (options.dontRoute ? MSG_DONTROUTE : 0) | (options.confirm ? MSG_CONFIRM : 0);
     if (flags !== 0 && !transport.takesFlags) throw unavailableError('"options.dontRoute" or "options.confirm"');
     const context = { transport, clock: this.clock, pace, flags, isInline: this.isInline, owner: this.#laneOwner() };
-    this.lanes = new Lanes(options, usesGso, context);
-    this.#onlyLane = options.lanes === 1 ? this.lanes.all[0]! : null;
-    this.counters = new SenderCounters(transport, usesGso, this.lanes, options);
+    this.lanes = Array.from({ length: options.lanes }, () => new Lane(options, usesGso, context));
+    this.#onlyLane = options.lanes === 1 ? this.lanes[0]! : null;
+    this.counters = new SenderCounters(transport, usesGso, this, options);
     this.flushAt = Math.min(options.batchSize, options.highWaterMark);
     this.flushAtBytes = Math.min(options.batchBytes, options.highWaterMarkBytes);
     this.#leaveTransport = transport.onClose(() => this.#onTransportClosed());
   }
 
+  /** Whether it takes datagrams. */
+  get isOpen(): boolean {
+    return this.state === OPEN;
+  }
+
+  /** Datagrams queued. */
+  get queued(): number {
+    let sum = 0;
+    for (const { queue } of this.lanes) sum += queue.datagrams;
+    return sum;
+  }
+
+  /** Datagrams, of those, that wait for destinations which are full. */
+  get heldBack(): number {
+    let sum = 0;
+    for (const { queue } of this.lanes) sum += queue.heldBack;
+    return sum;
+  }
+
+  /** Payload bytes queued. */
+  get queuedBytes(): number {
+    let sum = 0;
+    for (const { queue } of this.lanes) {
+      queue.commit();
+      sum += queue.bytes;
+    }
+    return sum;
+  }
+
+  /** Datagrams that went into an earlier one, ever; of a line that waits unwritten, this is not certain yet. */
+  get packed(): number {
+    let sum = 0;
+    for (const { queue } of this.lanes) sum += queue.packed;
+    return sum;
+  }
+
+  /** Datagrams that were replaced, ever. */
+  get conflated(): number {
+    let sum = 0;
+    for (const { queue } of this.lanes) sum += queue.conflated;
+    return sum;
+  }
+
+  /** Whether the next datagram will be queued whole, whatever its size: the bytes may be exceeded by one. */
+  get hasRoom(): boolean {
+    return this.queued < this.#options.highWaterMark && this.queuedBytes < this.#options.highWaterMarkBytes;
+  }
+
+  /** Whether so many datagrams, of so many bytes in all, fit within the limits; where not one byte would, no empty one goes in, either. */
+  hasRoomFor(datagrams: number, bytes: number): boolean {
+    return (
+      this.queued + datagrams <= this.#options.highWaterMark &&
+      this.queuedBytes + Math.max(bytes, 1) <= this.#options.highWaterMarkBytes
+    );
+  }
+
+  /** Whether at most this share of the queue is full. */
+  isFullTo(share: number): boolean {
+    const isDown =
+      this.queued <= this.#options.highWaterMark * share &&
+      this.queuedBytes <= this.#options.highWaterMarkBytes * share;
+    return isDown && this.hasRoom;
+  }
+
+  /** Whether any lane waits for nothing. */
+  get isAnyFree(): boolean {
+    return this.lanes.some(({ state }) => state === FREE);
+  }
+
+  /** The lane of what the reader holds: a destination always has the same one. */
+  laneOf({ sockaddr, port }: DatagramReader): Lane {
+    const { length } = this.lanes;
+    if (length === 1) return this.lanes[0]!;
+    return this.lanes[numberOfLane(sockaddr, port, length)]!;
+  }
+
+  /** Whether all together have room for one more; one lane alone looks after itself. */
+  get fits(): boolean {
+    const { length } = this.lanes;
+    if (length === 1) return true;
+    let datagrams = 0;
+    let bytes = 0;
+    for (let lane = 0; lane < length; lane++) {
+      const { queue } = this.lanes[lane]!;
+      datagrams += queue.datagrams;
+      bytes += queue.bytes;
+    }
+    // Of texts these bytes are upper bounds, and mostly enough.
+    return (datagrams < this.#options.highWaterMark && bytes < this.#options.highWaterMarkBytes) || this.hasRoom;
+  }
+
+  /** The queue with the oldest datagram that can be dropped. */
+  oldest(): DatagramQueue | undefined {
+    let oldest: DatagramQueue | undefined;
+    for (const { queue, state } of this.lanes) {
+      if (state === IN_FLIGHT || queue.datagrams === 0) continue;
+      if (oldest === undefined || queue.headSequence() < oldest.headSequence()) oldest = queue;
+    }
+    return oldest;
+  }
+
   /** Resolves when there is room for more: a quarter of the queue. Rejects if the sender fails. */
   ready(): Promise<void> {
     if (this.failure !== null) return Promise.reject(this.failure.error);
-    if (this.state !== OPEN || this.lanes.hasRoom) return Promise.resolve();
+    if (this.state !== OPEN || this.hasRoom) return Promise.resolve();
     if (this.timer !== SOON) this.#flushOrSoon();
     if (this.failure !== null) return Promise.reject((this.failure as { error: unknown }).error);
-    if (this.lanes.isFullTo(READY)) return Promise.resolve();
+    if (this.isFullTo(READY)) return Promise.resolve();
     return new Promise((resolve, reject) => {
       this.#readyWaiters.push(() => (this.failure === null ? resolve() : reject(this.failure.error)));
     });
@@ -128,7 +230,7 @@ export class LaneDriver {
   close(): Promise<void> {
     if (this.#closed === null) {
       this.#closed = withResolvers();
-      if (this.state === CLOSED) this.#settleClosed();
+      if (this.state === CLOSED) this.#resolveClosed();
       else this.end();
     }
     return this.#closed.promise;
@@ -148,9 +250,9 @@ export class LaneDriver {
   #watchDrain(ms: number, isLastLook: boolean = false): void {
     this.#disarmDrain = this.clock.after(ms, () => {
       const { drainTimeoutMs } = this.#options;
-      const paced = this.lanes.all.filter(({ isPaced }) => isPaced);
+      const paced = this.lanes.filter(({ isPaced }) => isPaced);
       const left = this.#movedAt + drainTimeoutMs - this.clock.now();
-      const isInFlight = this.lanes.all.some(({ hold }) => hold === IN_FLIGHT);
+      const isInFlight = this.lanes.some(({ state }) => state === IN_FLIGHT);
       if (left > 0) this.#watchDrain(left);
       else if (paced.length > 0) this.#watchDrain(Math.max(...paced.map(({ loop }) => loop.paceMs)) + drainTimeoutMs);
       // The thread pool answers at once, as a rule, and until then nobody can say that the kernel has not taken it. node:dgram waits
@@ -166,7 +268,7 @@ export class LaneDriver {
   /** What is still in flight then, through node:dgram, has as long again to be answered. */
   #watchFlights(): void {
     this.#disarmDrain = this.clock.after(this.#options.drainTimeoutMs, () => {
-      for (const lane of this.lanes.all) lane.giveUpFlight();
+      for (const lane of this.lanes) lane.giveUpFlight();
     });
   }
 
@@ -175,12 +277,12 @@ export class LaneDriver {
     if (this.state === CLOSED || this.failure !== null) return;
     this.state = CLOSING;
     this.failure = { error };
-    this.restTimer();
-    for (const lane of this.lanes.all) {
-      if (lane.hold === IN_FLIGHT) continue;
+    this.disarmTimer();
+    for (const lane of this.lanes) {
+      if (lane.state === IN_FLIGHT) continue;
       lane.tryFull();
       lane.flush(Number.POSITIVE_INFINITY);
-      lane.rest();
+      lane.stopWaiting();
     }
     this.#giveUpAs('failure');
   }
@@ -191,11 +293,11 @@ export class LaneDriver {
     this.state = CLOSED;
     this.#release();
     this.#dropQueued('teardown');
-    this.#settleClosed();
+    this.#resolveClosed();
   }
 
   /** Does something during which the observer is told nothing. */
-  quietly(task: () => void): void {
+  withoutTelling(task: () => void): void {
     const wasEmitting = this.#isEmitting;
     this.#isEmitting = true;
     try {
@@ -206,8 +308,8 @@ export class LaneDriver {
   }
 
   /** The queue is full: asks the source to pause, if it has not been asked already. */
-  press(): void {
-    if (this.#options.pressure === undefined || this.#isPressed || this.state === CLOSED) return;
+  tellFull(): void {
+    if (this.#options.pressure === undefined || this.#isToldFull || this.state === CLOSED) return;
     this.#tellPressure(true);
     // What happened in there was kept quiet.
     this.emit();
@@ -215,18 +317,18 @@ export class LaneDriver {
 
   /** Whether somebody waits for room, and there is. */
   #hasRoomToTell(): boolean {
-    return (this.#readyWaiters.length > 0 && this.lanes.isFullTo(READY)) || this.#isRelieved;
+    return (this.#readyWaiters.length > 0 && this.isFullTo(READY)) || this.#isRelieved;
   }
 
   /** Whether a source that was asked to pause is to go on. */
   get #isRelieved(): boolean {
-    return this.#isPressed && this.state !== CLOSED && this.lanes.isFullTo(RELIEVED);
+    return this.#isToldFull && this.state !== CLOSED && this.isFullTo(RELIEVED);
   }
 
   #tellPressure(isFull: boolean): void {
-    this.#isPressed = isFull;
+    this.#isToldFull = isFull;
     // As in any call-out, what it sends is flushed at the end of this turn: a source that starts and stops cannot spin.
-    this.quietly(() => callOut(() => this.#options.pressure?.next(isFull)));
+    this.withoutTelling(() => callOut(() => this.#options.pressure?.next(isFull)));
   }
 
   #laneOwner(): LaneOwner {
@@ -236,55 +338,55 @@ export class LaneDriver {
         if (!latch.isOpen) latch.expire(this.clock.now());
         if (this.#options.maxAgeMs !== Number.POSITIVE_INFINITY) this.#dropAged(lane.queue);
       },
-      onResume: (lane) => {
+      onWaitOver: (lane) => {
         if (lane.isPaced) this.#movedAt = this.clock.now();
         lane.flush();
         this.emit();
       },
-      onLanded: (lane, verdict, hasTaken) => {
+      onAnswered: (lane, verdict, hasTaken) => {
         if (hasTaken && this.state === CLOSING) this.#movedAt = this.clock.now();
-        this.#land(lane, verdict);
+        this.#goOn(lane, verdict);
       },
-      onYield: () => {
-        this.restTimer();
+      onBudgetSpent: () => {
+        this.disarmTimer();
         this.#arm(SOON, 0);
       },
-      onFatal: (error) => this.#die(error),
+      onFailed: (error) => this.#die(error),
     };
   }
 
   /** Flushes if enough is queued, else sees to it that the timer is armed. */
   trigger(): void {
     if (this.timer === SOON || this.state !== OPEN) return;
-    if (this.#onlyLane !== null && this.#onlyLane.hold !== FREE) return;
-    const fresh = this.lanes.queued - this.lanes.heldBack;
-    if (fresh >= this.flushAt || (fresh > 0 && this.lanes.queuedBytes >= this.flushAtBytes)) this.#flushOrSoon();
+    if (this.#onlyLane !== null && this.#onlyLane.state !== FREE) return;
+    const fresh = this.queued - this.heldBack;
+    if (fresh >= this.flushAt || (fresh > 0 && this.queuedBytes >= this.flushAtBytes)) this.#flushOrSoon();
     else if (this.timer === NONE) this.#armFlush();
   }
 
   /** A trigger fired: flush, or, inside an observer's call-out, at the end of this turn, so that no echo can spin. */
   #flushOrSoon(): void {
     if (!this.#isEmitting) return this.flush(FREE);
-    if (!this.lanes.isAnyFree) return;
-    this.restTimer();
+    if (!this.isAnyFree) return;
+    this.disarmTimer();
     this.#arm(SOON, 0);
   }
 
-  /** Flushes the lanes that wait for nothing, or for nothing more than `hold`. */
-  flush(hold: number, collected?: BatchReport[]): void {
+  /** Flushes the lanes that wait for nothing, or for nothing more than `wait`. */
+  flush(wait: number, collected?: BatchReport[]): void {
     // The end of this turn stays what it is, whatever comes until then: one timer for all batches of a turn.
-    if (this.timer !== TIMER || this.#options.flushAfterMs > 0) this.restTimer();
-    for (const lane of this.lanes.all) {
-      if (hold >= BLOCKED) lane.tryFull();
-      if (lane.hold <= hold && (lane.queue.datagrams > 0 || lane.hold > FREE)) lane.flush();
+    if (this.timer !== TIMER || this.#options.flushAfterMs > 0) this.disarmTimer();
+    for (const lane of this.lanes) {
+      if (wait >= BLOCKED) lane.tryFull();
+      if (lane.state <= wait && (lane.queue.datagrams > 0 || lane.state > FREE)) lane.flush();
       if (this.failure !== null) break;
     }
-    if (this.timer !== NONE && !this.lanes.isAnyFree) this.restTimer();
+    if (this.timer !== NONE && !this.isAnyFree) this.disarmTimer();
     this.emit(collected);
   }
 
   /** What was in flight has been answered. */
-  #land(lane: Lane, verdict: Verdict): void {
+  #goOn(lane: Lane, verdict: Verdict): void {
     if (this.state === CLOSED) return this.#dropQueued('teardown');
     if (verdict === 'fatal') {
       this.#isFatal = true;
@@ -294,23 +396,22 @@ export class LaneDriver {
     if (verdict === 'again' && this.#givenUpAs !== 'drainTimeout' && !this.#isFatal) {
       lane.flush();
       // What the pace holds back would have to be waited for.
-      if (lane.hold === HELD && this.#givenUpAs !== null) return this.#giveUpAs(this.#givenUpAs);
+      if (lane.state === DELAYED && this.#givenUpAs !== null) return this.#giveUpAs(this.#givenUpAs);
       // A source that is never quite caught up with is told of its datagrams, too, and one that waits for room of that.
       const { sent, rejected, hasRejectedMuch } = lane.loop;
       const isMuch = sent + rejected.length >= this.flushAt || hasRejectedMuch;
-      if (lane.hold !== IN_FLIGHT || isMuch || this.#hasRoomToTell()) this.emit();
+      if (lane.state !== IN_FLIGHT || isMuch || this.#hasRoomToTell()) this.emit();
       return;
     }
     if (this.#givenUpAs !== null) return this.#giveUpAs(this.#givenUpAs);
-    lane.settle(verdict);
+    lane.waitFor(verdict);
     this.emit();
   }
 
   #armFlush(): void {
     if (this.state !== OPEN) return;
     const hasNews = this.counters.hasNews;
-    if (!this.lanes.all.some(({ hold, queue }) => hold === FREE && (hasNews || queue.datagrams > queue.heldBack)))
-      return;
+    if (!this.lanes.some(({ state, queue }) => state === FREE && (hasNews || queue.datagrams > queue.heldBack))) return;
     this.#arm(TIMER, this.#options.flushAfterMs);
   }
 
@@ -323,7 +424,7 @@ export class LaneDriver {
     });
   }
 
-  restTimer(): void {
+  disarmTimer(): void {
     this.#disarm?.();
     this.#disarm = null;
     this.timer = NONE;
@@ -339,7 +440,7 @@ export class LaneDriver {
     if (this.counters.hasNews && this.state !== CLOSED) this.#report(collected);
     if (!isOutermost) return;
     this.#isEmitting = false;
-    if (this.#readyWaiters.length > 0 && this.lanes.isFullTo(READY)) this.#wakeReady();
+    if (this.#readyWaiters.length > 0 && this.isFullTo(READY)) this.#wakeReady();
     if (this.#isRelieved) this.#tellPressure(false);
     if (this.#finishIfDrained()) return;
     if (this.timer !== NONE) return;
@@ -373,19 +474,19 @@ export class LaneDriver {
   }
 
   #dropQueued(reason: DropReason): void {
-    for (const { queue, hold } of this.lanes.all) {
-      if (hold === IN_FLIGHT) continue;
+    for (const { queue, state } of this.lanes) {
+      if (state === IN_FLIGHT) continue;
       queue.commit(); // lines that waited unwritten may turn out to need datagrams of their own
       this.counters.drop(queue.datagrams, reason);
       queue.drop(queue.datagrams);
     }
-    if (reason === 'teardown' && this.lanes.queued === 0) this.counters.publishClose();
+    if (reason === 'teardown' && this.queued === 0) this.counters.publishClose();
   }
 
   #onTransportClosed(): void {
-    if (this.state === CLOSED || (this.lanes.queued === 0 && this.state === OPEN)) return;
+    if (this.state === CLOSED || (this.queued === 0 && this.state === OPEN)) return;
     this.#pace?.lift();
-    this.flush(HELD); // the answer is EBADF
+    this.flush(DELAYED); // the answer is EBADF
   }
 
   #die(error: unknown): void {
@@ -398,38 +499,38 @@ export class LaneDriver {
 
   /** Ends, if closing and nothing is left to wait for (an emission under way does it when it is done). */
   #finishIfDrained(): boolean {
-    if (this.state !== CLOSING || this.#isEmitting || this.lanes.queued > 0) return false;
+    if (this.state !== CLOSING || this.#isEmitting || this.queued > 0) return false;
     this.#finish();
     return true;
   }
 
   #finish(): void {
     if (this.state === CLOSED) return;
-    this.restTimer();
+    this.disarmTimer();
     // The answer to the last datagram that was sent: after this nobody asks.
-    if (!this.#isFatal) this.lanes.all[0]!.loop.takeLateError();
+    if (!this.#isFatal) this.lanes[0]!.loop.takeLateError();
     if (this.counters.hasNews && !this.#isEmitting) {
       this.#isEmitting = true;
       this.#report();
       this.#isEmitting = false;
       if ((this.state as number) === CLOSED) return; // unsubscribed by that report
     }
-    if (this.#isPressed) {
+    if (this.#isToldFull) {
       this.#tellPressure(false);
       if ((this.state as number) === CLOSED) return;
     }
     this.state = CLOSED;
     this.#release();
     this.counters.publishClose();
-    this.#settleClosed();
+    this.#resolveClosed();
     const failure = this.failure;
     callOut(() => (failure === null ? this.#observer.complete?.() : this.#observer.error?.(failure.error)));
   }
 
   /** Lets go of every timer, poll and listener. */
   #release(): void {
-    this.restTimer();
-    for (const lane of this.lanes.all) lane.abandon();
+    this.disarmTimer();
+    for (const lane of this.lanes) lane.abandon();
     this.#disarmDrain?.();
     this.#disarmDrain = null;
     this.#leaveTransport();
@@ -442,7 +543,7 @@ export class LaneDriver {
     for (const wake of waiters) wake();
   }
 
-  #settleClosed(): void {
+  #resolveClosed(): void {
     this.#wakeReady();
     if (this.#closed === null) return;
     if (this.failure === null) this.#closed.resolve();
