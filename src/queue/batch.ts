@@ -42,7 +42,7 @@ import { PLANNED } from './rows.ts';
 
 /** Bytes of a message's control buffer. */
 const CONTROL_STRIDE: number = MAX_CONTROL_SIZE + CONTROL_SIZE;
-const FIRST_MESSAGES = 8;
+const FIRST_MESSAGES = 4;
 
 export interface BatchLayout {
   /** Bytes a sockaddr may take; 0 on a connected socket. */

@@ -47,6 +47,7 @@ export interface QueueOptions {
 
 /** Datagrams that one packed of `maxBytes` characters may take when each is three bytes: two neighbours always exceed `maxBytes`. */
 const MOST_DATAGRAMS_OF_LINES = 2 * MAX_UTF8 + 1;
+const NO_SEPARATOR: Buffer = Buffer.alloc(0);
 /** No row is open. */
 const CLOSED = -1;
 
@@ -117,7 +118,7 @@ export class DatagramQueue {
     this.destinations = byDestination ? new Destinations(this.rows) : null;
     this.#packing = packing ?? null;
     this.#keyed = byKey ? new KeyedRows(this.rows) : null;
-    this.#separatorBytes = Buffer.from(packing?.separator ?? '');
+    this.#separatorBytes = packing === undefined ? NO_SEPARATOR : Buffer.from(packing.separator);
   }
 
   /**

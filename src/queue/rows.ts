@@ -7,7 +7,8 @@
 import type { Control } from '../message/cmsg.ts';
 import type { Sockaddr } from '../message/datagram.ts';
 
-const FIRST_ROWS = 16;
+/** So many that each column of these is small enough for V8 to keep on its heap: 64 bytes. */
+const FIRST_ROWS = 8;
 
 /** Of {@link Rows.flags}: all datagrams of the row were one input, whose sequence they have. */
 export const ONE_INPUT = 1;

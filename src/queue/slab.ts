@@ -12,7 +12,7 @@
  */
 import { Arena } from '../kernel/libc.ts';
 
-const FIRST_CHUNK_BYTES = 4096;
+const FIRST_CHUNK_BYTES = 1024;
 const MOST_CHUNK_BYTES: number = 1 << 20;
 /** How many times as large as what is queued at once a chunk is to be: strings need room for three bytes a character. */
 const ROOM_TO_SPARE = 4;

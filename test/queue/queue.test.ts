@@ -179,7 +179,7 @@ describe('memory', () => {
       add('state');
       batch.take(batch.plan());
     }
-    expect(queue.slab.end).toBe(4096);
+    expect(queue.slab.end).toBe(1024);
   });
 
   it.each([
