@@ -13,7 +13,7 @@ import { SHAPES } from './encode.ts';
 import { type Comparison, orderOf, type Pair, type Side, verdictOf } from './paired.ts';
 import { encodePeer } from './peers.ts';
 import { ROSTER } from './roster.ts';
-import { HERE, type Stage, stage } from './stage.ts';
+import { HERE, knows, type Stage, stage } from './stage.ts';
 
 const ROUNDS_A_PROCESS = 4;
 /** Each side's slices in a round: the shorter they are, the more alike is what the machine does in two of them. */
@@ -38,7 +38,12 @@ export async function compareWith(
   const stages = { here: stage(HERE), there: stage(checkout) };
   const all: Comparison[] = [];
   for (const entry of [ENCODE, ...ROSTER]) {
-    const peers = entry.peers.filter(({ name, options }) => options !== undefined && isWanted(entry.shape.name, name));
+    const peers = entry.peers.filter(
+      ({ name, options, feature }) =>
+        options !== undefined &&
+        isWanted(entry.shape.name, name) &&
+        (feature === undefined || knows(checkout, feature)),
+    );
     if (peers.length === 0) continue;
     const comparisons = await compareEntry(entry, peers, settings, stages);
     all.push(...comparisons);

@@ -45,6 +45,7 @@ const NATIVE_NAMES = {
   plain: 'C sendmmsg',
   gso: 'C sendmmsg + GSO',
   'gso-copy': 'C sendmmsg + GSO, copying',
+  gather: 'C sendmmsg + GSO, gathering',
 } as const;
 
 /** The C sender: fixed bytes, of the lengths that the others send. */
@@ -53,8 +54,9 @@ export function nativePeer(mode: keyof typeof NATIVE_NAMES, vlen = 64): Peer {
     name: NATIVE_NAMES[mode],
     needs: 'cc',
     command(workload) {
-      const { port, path, seconds, destinations } = workload;
-      return [nativeBinary()!, mode, path ?? port, lengthsOf(workload).join(), seconds, destinations, vlen].map(String);
+      const { port, path, seconds, destinations, payloadsPerTick } = workload;
+      const how = mode === 'gather' ? `gather-${payloadsPerTick}` : mode;
+      return [nativeBinary()!, how, path ?? port, lengthsOf(workload).join(), seconds, destinations, vlen].map(String);
     },
   };
 }

@@ -2,7 +2,7 @@
  * The named workloads, and who takes part in each.
  */
 
-import { dgramPeer, type Entry, operatorPeer } from '../src/cli/bench/peers.ts';
+import { chainPeer, dgramPeer, type Entry, operatorPeer } from '../src/cli/bench/peers.ts';
 import { lengthsOf } from '../src/cli/bench/workload.ts';
 import {
   batchSenderPeer,
@@ -18,6 +18,8 @@ import {
 const ours = operatorPeer();
 const oursLargeBatches = operatorPeer('batchSize 1024', { batchSize: 1024 });
 const oursPlain = operatorPeer('gso off', { gso: 'off' });
+/** Datagrams that are there already, without a chain before the sender. */
+const prepared = batchSenderPeer('BatchSender', { batchSize: 1024 });
 /** Lines share datagrams, as those of hot-shots with its buffer on do: a figure is of lines. */
 const oursPacked = operatorPeer('packed', { pack: { maxBytes: 1432 } });
 /** A flush on the thread pool is worth its way there when it is large. */
@@ -31,7 +33,7 @@ const flood = (bytes: number): Entry => ({
   kind: 'throughput',
   receivers: bothReceivers,
   shape: { name: `flood-${bytes}`, bytes, destinations: 1 },
-  peers: [ours, oursLargeBatches, oursPlain, ...dgram, udxPeer(), ...bun, ...ceilings],
+  peers: [ours, oursLargeBatches, prepared, oursPlain, ...dgram, udxPeer(), ...bun, ...ceilings, chainPeer()],
 });
 
 const lines = (lengths: 'equal' | 'mixed'): Entry => {
@@ -52,10 +54,35 @@ const lines = (lengths: 'equal' | 'mixed'): Entry => {
       udxPeer(),
       ...bun,
       // A segmented message has datagrams of one length.
-      ...(lengths === 'equal' ? ceilings : [nativePeer('plain')]),
+      ...(lengths === 'equal' ? [...ceilings, chainPeer()] : [nativePeer('plain')]),
     ],
   };
 };
+
+/** Payloads of 64 KB, cut by `segmentSize`: 50 of 1200 bytes, or 1000 of 64, and a shorter one. */
+const segments = (bytes: number): Entry => ({
+  kind: 'throughput',
+  receivers: bothReceivers,
+  shape: { name: `segments-${bytes}`, bytes, destinations: 1, chunkBytes: 64_000 },
+  peers: [
+    { ...operatorPeer('segmentSize', { batchSize: 1024 }), feature: 'segmentSize' },
+    nativePeer('gso'),
+    nativePeer('gso-copy'),
+  ],
+});
+
+/** So many payloads to each of 1000 destinations in a tick, the first to all, then the second to all. */
+const broadcastTicks = (payloadsPerTick: number): Entry => ({
+  kind: 'throughput',
+  receivers: ['drop'],
+  shape: { name: `broadcast-${payloadsPerTick}`, bytes: 1200, destinations: 1000, payloadsPerTick },
+  peers: [
+    batchSenderPeer('broadcast()', {}, true),
+    { ...batchSenderPeer("order: 'destination'", { order: 'destination' }, true), feature: 'order' },
+    nativePeer('plain'),
+    nativePeer('gather', 1000),
+  ],
+});
 
 /** Every workload that is sent; `encode` sends nothing, and is not among them. */
 export const ROSTER: readonly Entry[] = [
@@ -85,6 +112,16 @@ export const ROSTER: readonly Entry[] = [
     receivers: ['drop'],
     shape: { name: 'broadcast-1000', bytes: 1000, destinations: 1000 },
     peers: [batchSenderPeer('one by one'), batchSenderPeer('broadcast()', {}, true), nativePeer('plain')],
+  },
+  broadcastTicks(4),
+  broadcastTicks(8),
+  segments(64),
+  segments(1200),
+  {
+    kind: 'throughput',
+    receivers: bothReceivers,
+    shape: { name: 'lists', bytes: 200, destinations: 1, headerBytes: 12 },
+    peers: [oursLargeBatches, nativePeer('gso-copy'), chainPeer()],
   },
   {
     kind: 'throughput',

@@ -5,7 +5,7 @@
  * A folder that looks like a checkout: the benchmarks are copies, all else are links. Node.js resolves a link before it looks
  * for imports, so the library finds its own files and its own packages.
  */
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -23,6 +23,14 @@ export type Stage = (command: readonly string[]) => readonly string[];
 /** Whether there is a compiled library. */
 export function isBuilt(checkout: string): boolean {
   return existsSync(join(checkout, 'dist/src/index.js'));
+}
+
+/** Whether that library knows an option, or a field of a datagram, by this name. */
+export function knows(checkout: string, name: string): boolean {
+  const library = join(checkout, 'dist/src');
+  return readdirSync(library, { recursive: true, encoding: 'utf8' }).some(
+    (file) => file.endsWith('.d.ts') && readFileSync(join(library, file), 'utf8').includes(`readonly ${name}?`),
+  );
 }
 
 export function stage(checkout: string): Stage {

@@ -1,10 +1,11 @@
 /* The ceiling: the same workloads in C. Prints one JSON line, as the other senders do.
  *
- *   sender plain|gso|gso-copy PORT|PATH BYTES[,BYTES...] SECONDS DESTINATIONS VLEN
+ *   sender plain|gso|gso-copy|gather-N PORT|PATH BYTES[,BYTES...] SECONDS DESTINATIONS VLEN
  *
  * plain: sendmmsg(2) with VLEN datagrams a call, of the given lengths in turn. gso: 64 segments a message, 16 messages a
  * call, all out of one buffer that is never written again: nothing is encoded. gso-copy: each datagram is first copied into
- * a place of its own, as a program has to that sends something.
+ * a place of its own, as a program has to that sends something. gather-N: N datagrams to each destination in one segmented message, whose
+ * iovecs gather N payloads that all destinations share; VLEN messages a call.
  * DESTINATIONS > 1: the datagrams go round 127.1.x.y (all of 127/8 is local, and a socket bound to 0.0.0.0 receives for it).
  * PATH, if it has a slash: a unix socket, where the call blocks until there is room.
  */
@@ -26,6 +27,7 @@
 #define MAX_VLEN 1024
 #define MAX_SEGMENTS 64
 #define MAX_LENGTHS 64
+#define MAX_GATHERED 16
 
 static double clock_seconds(clockid_t id) {
   struct timespec t;
@@ -44,16 +46,17 @@ static int open_socket(const char *target) {
 
 int main(int argc, char **argv) {
   if (argc != 7) return 2;
-  int copies = strcmp(argv[1], "gso-copy") == 0, gso = copies || strcmp(argv[1], "gso") == 0;
+  int gathered = sscanf(argv[1], "gather-%d", &gathered) == 1 && gathered <= MAX_GATHERED ? gathered : 0;
+  int copies = strcmp(argv[1], "gso-copy") == 0, gso = copies || gathered || strcmp(argv[1], "gso") == 0;
   int is_unix = strchr(argv[2], '/') != NULL;
   double seconds = atof(argv[4]);
-  int destinations = atoi(argv[5]), vlen = gso ? MAX_VLEN / MAX_SEGMENTS : atoi(argv[6]);
+  int destinations = atoi(argv[5]), vlen = gso && !gathered ? MAX_VLEN / MAX_SEGMENTS : atoi(argv[6]);
   int lengths[MAX_LENGTHS], count = 0, longest = 0;
   for (char *at = strtok(argv[3], ","); at != NULL && count < MAX_LENGTHS; at = strtok(NULL, ",")) {
     lengths[count] = atoi(at);
     if (lengths[count++] > longest) longest = lengths[count - 1];
   }
-  int segments = !gso ? 1 : 65507 / longest < MAX_SEGMENTS ? 65507 / longest : MAX_SEGMENTS;
+  int segments = gathered ? gathered : !gso ? 1 : 65507 / longest < MAX_SEGMENTS ? 65507 / longest : MAX_SEGMENTS;
 
   int fd = open_socket(argv[2]);
   if (fd < 0) return perror(argv[2]), 1;
@@ -69,14 +72,16 @@ int main(int argc, char **argv) {
   memset(slab, 'x', copies ? stride * vlen : stride);
   memset(payload, 'x', longest);
   static struct mmsghdr messages[MAX_VLEN];
-  static struct iovec vectors[MAX_VLEN];
+  static struct iovec vectors[MAX_VLEN * MAX_GATHERED];
   static char controls[MAX_VLEN][CMSG_SPACE(sizeof(unsigned short))] __attribute__((aligned(8)));
   for (int i = 0; i < vlen; i++) {
-    vectors[i].iov_base = copies ? slab + stride * i : slab;
-    vectors[i].iov_len = gso ? stride : (size_t)lengths[i % count];
+    struct iovec *vector = &vectors[i * (gathered ? gathered : 1)];
+    vector->iov_base = copies ? slab + stride * i : slab;
+    vector->iov_len = gso ? stride : (size_t)lengths[i % count];
+    for (int k = 0; k < gathered; k++) vector[k] = (struct iovec){slab + (size_t)longest * k, longest};
     struct msghdr *header = &messages[i].msg_hdr;
-    header->msg_iov = &vectors[i];
-    header->msg_iovlen = 1;
+    header->msg_iov = vector;
+    header->msg_iovlen = gathered ? gathered : 1;
     header->msg_namelen = is_unix ? 0 : sizeof *to;
     if (!gso) continue;
     header->msg_control = controls[i];

@@ -14,7 +14,9 @@ const peers = addressesOf(workload).map((address) => endpoint(address, workload.
 const payload = new Uint8Array(workload.bytes).fill(120);
 const socket = path === undefined ? DatagramSocket.open() : DatagramSocket.open({ type: 'unix', connect: { path } });
 const { length } = peers;
-const TICKS_QUEUED = 16;
+const { payloadsPerTick = 1 } = workload;
+const perTick = length * payloadsPerTick;
+const TICKS_QUEUED = Math.max(Math.ceil(16 / payloadsPerTick), 2);
 
 /** Prepared, where the payload is always the same. */
 const datagrams = peers.map((to): Datagram => ({ payload, to }));
@@ -44,9 +46,9 @@ let waits = 0;
 /** `ready` speaks of one datagram: room for a whole tick is told by the reports. */
 async function sendTicks(sender: BatchSender, isOver: () => boolean, nextReport: () => Promise<void>): Promise<void> {
   while (!isOver()) {
-    queued += length;
-    sender.broadcast(payload, peers);
-    while (queued > (TICKS_QUEUED - 1) * length) await nextReport();
+    queued += perTick;
+    for (let index = 0; index < payloadsPerTick; index++) sender.broadcast(payload, peers);
+    while (queued > (TICKS_QUEUED - 1) * perTick) await nextReport();
   }
 }
 let queued = 0;
@@ -61,7 +63,11 @@ await measure(
       new Promise((resolve) => {
         wake = resolve;
       });
-    const queue = broadcast ? { highWaterMark: TICKS_QUEUED * length } : {};
+    const limits = {
+      highWaterMark: TICKS_QUEUED * perTick,
+      highWaterMarkBytes: TICKS_QUEUED * perTick * workload.bytes,
+    };
+    const queue = broadcast ? limits : {};
     const sender = new BatchSender(
       socket,
       { ...queue, ...options, warn: false },

@@ -96,6 +96,27 @@ describe('layers', () => {
     expect(told.sort()).toEqual([...new Set(places.map((place) => `${levelOf(place)} ${place}`))].sort());
   });
 
+  it('CONTRIBUTING.md tells the way of a datagram as it is: each step has its file, its method, and finds the next one', () => {
+    const text = readFileSync(join(ROOT, 'CONTRIBUTING.md'), 'utf8');
+    const steps = Array.from(text.matchAll(/^\| \d+\. \| `([\w./-]+)` \| `(\w+)` \|/gm), ([, file, method]) => ({
+      file: file!,
+      method: method!,
+    }));
+    expect(steps.length).toBeGreaterThan(7);
+    for (const { file, method } of steps) {
+      expect(code.get(file), file).toMatch(new RegExp(`^ +(?:protected override )?${method}\\(`, 'm'));
+    }
+    // Each method is called by a file of an earlier step, but for the first.
+    for (const [index, { file, method }] of steps.entries()) {
+      if (index === 0) continue;
+      const before = steps.slice(0, index).map((step) => code.get(step.file)!);
+      expect(
+        before.some((text) => new RegExp(`\\.${method}!?\\(`).test(text)),
+        `${file} ${method}`,
+      ).toBe(true);
+    }
+  });
+
   it.each(files)('%s is in a room, and imports nothing from above', (file) => {
     expect(levelOf(file), 'give it a room').toBeGreaterThanOrEqual(0);
     const imports = localImports(file);

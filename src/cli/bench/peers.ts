@@ -11,6 +11,8 @@ export interface Peer {
   readonly name: string;
   /** Of rx-sendmmsg: its options. */
   readonly options?: BatchOptions;
+  /** Of rx-sendmmsg: what an older version does not know. */
+  readonly feature?: 'order' | 'segmentSize';
   /** What it needs that may be missing. */
   readonly needs?: 'cc' | 'bun' | 'hot-shots' | 'udx-native' | 'unix-dgram';
   /** The command that sends `workload`. */
@@ -39,6 +41,13 @@ export const label = (base: string, ...details: readonly (string | false)[]): st
 export function operatorPeer(detail: string | false = false, options: BatchOptions = {}): Peer {
   const url = new URL('./senders/operator.js', import.meta.url);
   return { name: label('rx-sendmmsg', detail), options, command: script(url, { options }) };
+}
+
+/** The chain of operators of {@link operatorPeer} by itself: it sends nothing. */
+export const CHAIN = 'RxJS chain alone';
+export function chainPeer(): Peer {
+  const url = new URL('./senders/operator.js', import.meta.url);
+  return { name: CHAIN, command: script(url, { options: {}, isChainOnly: true }) };
 }
 
 /** `node:dgram`; connected only where there is one destination. */

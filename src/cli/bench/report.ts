@@ -57,7 +57,18 @@ export interface Run {
 }
 
 /** What the others are compared with, the highest ceiling first. */
-const BASELINES = ['C sendmmsg + GSO', 'C sendmmsg + GSO, copying', 'C sendmmsg', 'node:dgram'];
+const BASELINES = [
+  'C sendmmsg + GSO',
+  'C sendmmsg + GSO, copying',
+  'C sendmmsg + GSO, gathering',
+  'C sendmmsg',
+  'node:dgram',
+];
+/**
+ * What no operator can be faster than: what these two take together. A program in C has its datagrams at hand, and an operator gets
+ * each from the chain before it.
+ */
+const FLOOR = ['C sendmmsg + GSO, copying', 'RxJS chain alone'];
 
 const RECEIVERS: Record<ReceiverMode, string> = {
   count: 'the receiver counts (recvmmsg, GRO)',
@@ -124,6 +135,7 @@ const COLUMNS: Record<Kind, (result: Result) => readonly Column[]> = {
     ['±', (row) => spreadOf(row, 'nanoseconds')],
     ['a second', ({ metrics }) => count(1e9 / median(metrics.nanoseconds ?? []))],
     ...ratios(rows, 'nanoseconds', BASELINES),
+    ...floorRatio(rows),
     ['loop ns', (row) => nanoseconds(row, 'busyNanoseconds')],
     ['received', received],
   ],
@@ -170,6 +182,14 @@ function ratios(rows: readonly Row[], metric: Metric, names: readonly string[]):
     const column: Column = [`× ${name}`, (row) => decimal(medianOf(baseline, metric) / medianOf(row, metric), 2)];
     return [column];
   });
+}
+
+/** A column where both parts of the floor took part: how near to it. */
+function floorRatio(rows: readonly Row[]): Column[] {
+  const parts = FLOOR.map((name) => rows.find(({ sender }) => sender === name));
+  if (parts.includes(undefined)) return [];
+  const floor = parts.reduce((sum, row) => sum + medianOf(row!, 'nanoseconds'), 0);
+  return [['× floor', (row) => (FLOOR.includes(row.sender) ? '' : decimal(floor / medianOf(row, 'nanoseconds'), 2))]];
 }
 
 /** The median of a metric's rounds; NaN where it was not measured. */

@@ -9,6 +9,12 @@ export interface Workload {
   readonly bytes: number;
   /** How many destinations, taken in turn: 127.0.0.1, or 127.1.0.0 and on. */
   readonly destinations: number;
+  /** So many payloads go to all destinations, one after another, in a tick; default 1. */
+  readonly payloadsPerTick?: number;
+  /** The payload of a datagram in two parts, the first of so many bytes: a list. */
+  readonly headerBytes?: number;
+  /** Payloads of so many bytes, each cut into datagrams of `bytes`. */
+  readonly chunkBytes?: number;
   /** Fresh metric lines instead of one reused buffer: of equal or of mixed lengths. */
   readonly lines?: 'equal' | 'mixed';
   /** How long to send, seconds. */

@@ -6,8 +6,8 @@ import { measure, readWorkload } from '../measure.ts';
 import { addressesOf, lineOf } from '../workload.ts';
 
 const workload = readWorkload();
-const { options } = JSON.parse(process.argv.at(-2)!) as { options: BatchOptions };
-const { lines } = workload;
+const { options, isChainOnly } = JSON.parse(process.argv.at(-2)!) as { options: BatchOptions; isChainOnly?: boolean };
+const { lines, headerBytes, chunkBytes } = workload;
 const peers = addressesOf(workload).map((address) => endpoint(address, workload.port));
 const payload = new Uint8Array(workload.bytes).fill(120);
 const socket = DatagramSocket.open();
@@ -16,18 +16,29 @@ const { length } = peers;
 let syscalls = 0;
 let dropped = 0;
 
+/** A large payload is as many datagrams as it is cut into. */
+const segmentSize = workload.bytes;
+const chunk = new Uint8Array(chunkBytes ?? 0).fill(120);
+const perInput = chunkBytes === undefined ? 1 : Math.ceil(chunkBytes / segmentSize);
+const header = payload.subarray(0, headerBytes);
+const body = payload.subarray(headerBytes);
+
 const datagramOf: (n: number) => Datagram =
   lines !== undefined
     ? (n: number) => ({ payload: lineOf(lines, n), to: first })
-    : length === 1
-      ? () => ({ payload, to: first })
-      : (n: number) => ({ payload, to: peers[n % length]! });
+    : chunkBytes !== undefined
+      ? () => ({ payload: chunk, to: first, segmentSize })
+      : headerBytes !== undefined
+        ? () => ({ payload: [header, body], to: first })
+        : length === 1
+          ? () => ({ payload, to: first })
+          : (n: number) => ({ payload, to: peers[n % length]! });
 
 /** 0, 1, 2, … until the time is up. */
 const flood = (isOver: () => boolean): Observable<number> =>
   new Observable((subscriber) => {
     for (let n = 0; !isOver() && !subscriber.closed; ) {
-      for (const end = n + 1024; n < end; n++) subscriber.next(n);
+      for (const end = n + Math.ceil(1024 / perInput); n < end; n++) subscriber.next(n);
     }
     subscriber.complete();
   });
@@ -64,27 +75,43 @@ const lineFor = (n: number): Datagram => {
   return { payload, to: first };
 };
 
-await measure(
-  workload,
-  (isOver) =>
-    new Promise((resolve, reject) => {
-      let sent = 0;
-      const before = joined;
-      counted(isOver)
-        .pipe(
-          map(isPacked ? lineFor : datagramOf),
-          sendmmsg(socket, { ...options, warn: false, ...(isTrickling && { pressure }) }),
-        )
-        .subscribe({
-          next: (report) => {
-            sent += report.sent;
-            syscalls += report.syscalls;
-            dropped += report.dropped + report.rejected.length;
-          },
-          error: reject,
-          complete: () => resolve(isPacked ? joined - before : sent),
-        });
-    }),
-  () => ({ syscalls, dropped, ...(isPacked && { joinedBytes }) }),
-);
+/** The chain of operators alone, into a subscriber that does nothing: what is spent before anything is sent. */
+const runChain = (isOver: () => boolean): Promise<number> =>
+  new Promise((resolve) => {
+    let emitted = 0;
+    flood(isOver)
+      .pipe(map(datagramOf))
+      .subscribe({
+        next: () => {
+          emitted++;
+        },
+        complete: () => resolve(emitted * perInput),
+      });
+  });
+
+const runAll = (isOver: () => boolean): Promise<number> =>
+  new Promise((resolve, reject) => {
+    let sent = 0;
+    const before = joined;
+    counted(isOver)
+      .pipe(
+        map(isPacked ? lineFor : datagramOf),
+        sendmmsg(socket, { ...options, warn: false, ...(isTrickling && { pressure }) }),
+      )
+      .subscribe({
+        next: (report) => {
+          sent += report.sent;
+          syscalls += report.syscalls;
+          dropped += report.dropped + report.rejected.length;
+        },
+        error: reject,
+        complete: () => resolve(isPacked ? joined - before : sent),
+      });
+  });
+
+await measure(workload, isChainOnly ? runChain : runAll, () => ({
+  syscalls,
+  dropped,
+  ...(isPacked && { joinedBytes }),
+}));
 socket.close();
