@@ -2,7 +2,7 @@
  * The named workloads, and who takes part in each.
  */
 
-import { chainPeer, dgramPeer, type Entry, operatorPeer } from '../src/cli/bench/peers.ts';
+import { chainPeer, dgramPeer, type Entry, joinedPeer, operatorPeer } from '../src/cli/bench/peers.ts';
 import { lengthsOf } from '../src/cli/bench/workload.ts';
 import {
   batchSenderPeer,
@@ -121,7 +121,13 @@ export const ROSTER: readonly Entry[] = [
     kind: 'throughput',
     receivers: bothReceivers,
     shape: { name: 'lists', bytes: 200, destinations: 1, headerBytes: 12 },
-    peers: [oursLargeBatches, nativePeer('gso-copy'), chainPeer()],
+    peers: [
+      oursLargeBatches,
+      joinedPeer('before', { batchSize: 1024 }),
+      joinedPeer('each', { batchSize: 1024 }),
+      nativePeer('gso-copy'),
+      chainPeer(),
+    ],
   },
   {
     kind: 'throughput',

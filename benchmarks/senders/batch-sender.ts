@@ -16,7 +16,8 @@ const socket = path === undefined ? DatagramSocket.open() : DatagramSocket.open(
 const { length } = peers;
 const { payloadsPerTick = 1 } = workload;
 const perTick = length * payloadsPerTick;
-const TICKS_QUEUED = Math.max(Math.ceil(16 / payloadsPerTick), 2);
+/** A tick of several payloads is a batch: what C sends with a call. */
+const TICKS_QUEUED = payloadsPerTick > 1 ? 1 : 16;
 
 /** Prepared, where the payload is always the same. */
 const datagrams = peers.map((to): Datagram => ({ payload, to }));

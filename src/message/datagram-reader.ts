@@ -42,6 +42,8 @@ export class DatagramReader {
   text: string = '';
   bytes: Uint8Array = NO_BYTES;
   parts: readonly (string | Uint8Array)[] = NO_PARTS;
+  /** Bytes of each part. */
+  readonly partLengths: number[] = [];
   /** What a newer datagram replaces it by, while it is queued; set by the sender. */
   key: unknown = undefined;
   /** Whether the payload goes to several destinations, one after another. */
@@ -118,6 +120,7 @@ export class DatagramReader {
         return;
       }
       if (isUint8Array(payload)) return this.#readBytes(payload);
+      if (Array.isArray(payload)) return this.#readParts(this.#snapshot(payload, address, port, path));
     }
     this.#readAny(datagram, payload, address, port, path, to);
     if (!this.#isSameControl(dscp, ecn, from)) this.#readControl(dscp, ecn, from);
@@ -201,14 +204,7 @@ export class DatagramReader {
 
   /** What is not of the commonest shapes. */
   #readAny(datagram: unknown, payload: unknown, address: unknown, port: unknown, path: unknown, to: unknown): void {
-    let parts = payload;
-    try {
-      if (Array.isArray(payload)) parts = snapshotList(payload);
-    } catch (cause) {
-      this.#refused = { address, port, path };
-      if (cause instanceof SendmmsgError) throw cause;
-      throw argumentValueError('datagram', 'could not be read', payload, cause);
-    }
+    const parts = Array.isArray(payload) ? this.#snapshot(payload, address, port, path) : payload;
     // From here on no user code runs.
     try {
       this.#readPayload(parts);
@@ -216,6 +212,22 @@ export class DatagramReader {
     } catch (error) {
       this.#refused = { payload: parts, address, port, path, to };
       throw error;
+    }
+  }
+
+  /** The parts of a list as they are now: reading them may run user code. */
+  #snapshot(
+    list: readonly unknown[],
+    address: unknown,
+    port: unknown,
+    path: unknown,
+  ): readonly (string | Uint8Array)[] {
+    try {
+      return snapshotList(list);
+    } catch (cause) {
+      this.#refused = { address, port, path };
+      if (cause instanceof SendmmsgError) throw cause;
+      throw argumentValueError('datagram', 'could not be read', list, cause);
     }
   }
 
@@ -290,17 +302,25 @@ export class DatagramReader {
     } else if (ArrayBuffer.isView(payload)) {
       this.#readBytes(bytesOf(payload));
     } else if (Array.isArray(payload)) {
-      this.kind = PARTS;
-      this.parts = payload as (string | Uint8Array)[];
-      this.byteLength = 0;
-      for (const part of this.parts) {
-        const length = typeof part === 'string' ? Buffer.byteLength(part) : lengthOf(part);
-        this.byteLength += length;
-        if (length === 0 && typeof part !== 'string') bytesOf(part); // throws if a later part's getter took the bytes away
-      }
+      this.#readParts(payload as (string | Uint8Array)[]);
     } else {
       throw argumentTypeError('payload', PAYLOAD_TYPES, payload);
     }
+  }
+
+  #readParts(parts: readonly (string | Uint8Array)[]): void {
+    this.kind = PARTS;
+    this.parts = parts;
+    const { partLengths } = this;
+    let sum = 0;
+    for (let index = 0; index < parts.length; index++) {
+      const part = parts[index]!;
+      const length = typeof part === 'string' ? Buffer.byteLength(part) : lengthOf(part);
+      partLengths[index] = length;
+      sum += length;
+      if (length === 0 && typeof part !== 'string') bytesOf(part); // throws if a later part's getter took the bytes away
+    }
+    this.byteLength = sum;
   }
 
   #readBytes(bytes: Uint8Array): void {

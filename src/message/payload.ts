@@ -35,15 +35,17 @@ const SHORT_LIST = 16;
 /** The elements as strings and bytes; a list inside a list is refused. */
 export function snapshotList(list: readonly unknown[]): (string | Uint8Array)[] {
   const { length } = list;
+  // The commonest: a header and a body.
+  if (length === 2) return [partOf(list[0], 0), partOf(list[1], 1)];
   const parts = length <= SHORT_LIST ? new Array<string | Uint8Array>(length) : [];
-  for (let index = 0; index < length; index++) {
-    const part = list[index];
-    if (typeof part === 'string') parts[index] = part;
-    else if (isUint8Array(part) && lengthOf(part) > 0) parts[index] = part;
-    else if (ArrayBuffer.isView(part)) parts[index] = bytesOf(part);
-    else throw argumentTypeError(`payload[${index}]`, 'a string, or a Buffer, TypedArray or DataView', part);
-  }
+  for (let index = 0; index < length; index++) parts[index] = partOf(list[index], index);
   return parts;
+}
+
+function partOf(part: unknown, index: number): string | Uint8Array {
+  if (typeof part === 'string' || (isUint8Array(part) && lengthOf(part) > 0)) return part;
+  if (ArrayBuffer.isView(part)) return bytesOf(part);
+  throw argumentTypeError(`payload[${index}]`, 'a string, or a Buffer, TypedArray or DataView', part);
 }
 
 /** A view's bytes; runs no user code. Throws for a detached buffer, or one that shrank away from under its view. */

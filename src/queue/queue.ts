@@ -17,7 +17,7 @@ import type { Arena } from '../kernel/libc.ts';
 import type { Control } from '../message/cmsg.ts';
 import type { Sockaddr } from '../message/datagram.ts';
 import { BYTES, DatagramReader, TEXT } from '../message/datagram-reader.ts';
-import { copyInto, lengthOf, MAX_UTF8 } from '../message/payload.ts';
+import { copyInto, MAX_UTF8 } from '../message/payload.ts';
 import { Destinations } from './destinations.ts';
 import { KeptText } from './kept-text.ts';
 import { KeyedRows } from './keyed-rows.ts';
@@ -647,13 +647,14 @@ function encode(reader: DatagramReader, memory: Buffer, at: number): number {
     return reader.byteLength;
   }
   if (reader.kind === TEXT) return memory.write(reader.text, at, reader.byteLength, 'utf8');
+  const { parts, partLengths } = reader;
   let end = at;
-  for (const part of reader.parts) {
-    if (typeof part === 'string') end += memory.write(part, end, 'utf8');
-    else {
-      copyInto(memory, part, end);
-      end += lengthOf(part);
-    }
+  for (let index = 0; index < parts.length; index++) {
+    const part = parts[index]!;
+    const length = partLengths[index]!;
+    if (typeof part === 'string') memory.write(part, end, length, 'utf8');
+    else copyInto(memory, part, end);
+    end += length;
   }
   return end - at;
 }

@@ -43,6 +43,13 @@ export function operatorPeer(detail: string | false = false, options: BatchOptio
   return { name: label('rx-sendmmsg', detail), options, command: script(url, { options }) };
 }
 
+/** The same, with the two parts of a payload made one: once before, or for each datagram. */
+export function joinedPeer(joined: 'before' | 'each', options: BatchOptions = {}): Peer {
+  const url = new URL('./senders/operator.js', import.meta.url);
+  const detail = joined === 'before' ? 'flat' : 'Buffer.concat';
+  return { name: label('rx-sendmmsg', detail), options, command: script(url, { options, joined }) };
+}
+
 /** The chain of operators of {@link operatorPeer} by itself: it sends nothing. */
 export const CHAIN = 'RxJS chain alone';
 export function chainPeer(): Peer {

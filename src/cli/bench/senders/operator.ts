@@ -6,7 +6,16 @@ import { measure, readWorkload } from '../measure.ts';
 import { addressesOf, lineOf } from '../workload.ts';
 
 const workload = readWorkload();
-const { options, isChainOnly } = JSON.parse(process.argv.at(-2)!) as { options: BatchOptions; isChainOnly?: boolean };
+const {
+  options,
+  isChainOnly,
+  joined: how,
+} = JSON.parse(process.argv.at(-2)!) as {
+  options: BatchOptions;
+  isChainOnly?: boolean;
+  /** What is done with a payload in two parts, instead of sending it as a list. */
+  joined?: 'before' | 'each';
+};
 const { lines, headerBytes, chunkBytes } = workload;
 const peers = addressesOf(workload).map((address) => endpoint(address, workload.port));
 const payload = new Uint8Array(workload.bytes).fill(120);
@@ -29,7 +38,11 @@ const datagramOf: (n: number) => Datagram =
     : chunkBytes !== undefined
       ? () => ({ payload: chunk, to: first, segmentSize })
       : headerBytes !== undefined
-        ? () => ({ payload: [header, body], to: first })
+        ? how === 'before'
+          ? () => ({ payload, to: first })
+          : how === 'each'
+            ? () => ({ payload: Buffer.concat([header, body]), to: first })
+            : () => ({ payload: [header, body], to: first })
         : length === 1
           ? () => ({ payload, to: first })
           : (n: number) => ({ payload, to: peers[n % length]! });
