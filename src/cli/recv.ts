@@ -156,7 +156,7 @@ class Receiving {
     const checksum = this.#checksum;
     const output = this.#output;
     return (bytes, start, end) => {
-      if (this.#datagrams === most) return; // a slot may hold more than were asked for
+      if (this.#datagrams === most) return; // a message may hold more than were asked for
       this.#datagrams++;
       this.#bytes += end - start;
       checksum?.add(bytes, start, end);

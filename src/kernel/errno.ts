@@ -22,7 +22,7 @@ export type Disposition =
   | 'rejectSecondTime'
   /** This datagram, and no other, is refused. */
   | 'rejectDatagram'
-  /** A GSO slot is refused where plain datagrams may pass: send the same datagrams one by one. */
+  /** A GSO message is refused where plain datagrams may pass: send the same datagrams one by one. */
   | 'segmentationRefused'
   /** One destination reads no more, or the socket itself was shut down: the socket knows. */
   | 'shutDown'
@@ -96,7 +96,7 @@ export const EIO = 5;
  * What to do with the datagram at the head of a call that answered `-errno`.
  *
  * @param errno - positive, as in `<errno.h>` of Linux
- * @param isSegmented - whether the head is a GSO slot of several datagrams
+ * @param isSegmented - whether the head is a GSO message of several datagrams
  * @param isUnix - whether the socket is a unix socket
  */
 export function dispositionOf(errno: number, isSegmented: boolean, isUnix: boolean): Disposition {

@@ -1,6 +1,6 @@
 /**
  * Control messages: what a datagram says about itself (IP_TOS, IP_PKTINFO, and those of IPv6), the UDP_SEGMENT one that a GSO
- * slot carries, and the reading of UDP_GRO. See cmsg(3), ip(7), ipv6(7), udp(7).
+ * message carries, and the reading of UDP_GRO. See cmsg(3), ip(7), ipv6(7), udp(7).
  *
  * A datagram's control messages are encoded once and interned, so that comparing two datagrams is comparing two pointers.
  */

@@ -1,6 +1,6 @@
 /**
  * Reads what the user emitted: what is sent is read here once, before the first byte is written, and what comes out is a
- * snapshot that no user code can change until the ring has copied it. Nothing that is read elsewhere is sent: `conflateBy` sees the
+ * snapshot that no user code can change until the queue has copied it. Nothing that is read elsewhere is sent: `conflateBy` sees the
  * datagram before this does, and an error about a missing destination looks for what was meant.
  *
  * One instance a sender, its fields overwritten by each `read`: for bytes and strings the hot path allocates nothing here, for
@@ -181,7 +181,7 @@ export class DatagramReader {
     this.#refused = null;
   }
 
-  /** What was read, where the ring refused it. */
+  /** What was read, where the queue refused it. */
   #parsed(): DatagramFields {
     const { kind, sockaddr, port } = this;
     return {

@@ -100,7 +100,7 @@ export function decodeSockaddr(
   return { path: path.toString('utf8', 0, end < 0 ? path.length : end) };
 }
 
-/** Where a slot's datagram goes, for errors and reports; nothing on a connected socket. */
+/** Where a message goes, for errors and reports; nothing on a connected socket. */
 export function describeName(name: Uint8Array): Destination {
   if (name.length === 0) return {};
   const decoded = decodeSockaddr(name);

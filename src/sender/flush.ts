@@ -186,7 +186,7 @@ export class FlushLoop {
     return this.#batch.hasFull && this.#batch.plan() === 0 ? 'blocked' : 'paced';
   }
 
-  /** Books the answer to a call for `vlen` slots: the number taken, or `-errno`. */
+  /** Books the answer to a call for `vlen` messages: the number taken, or `-errno`. */
   book(vlen: number, answer: number): Verdict {
     this.syscalls += this.#callsFor(vlen, answer);
     this.#pace?.repay(this.#batch, Math.max(answer, 0), vlen);

@@ -127,7 +127,7 @@ describe('the tables', () => {
       '| rx-sendmmsg | 10,000,000 | +2 KiB | +0 KiB | -10 KiB | 12.3 | 29 | 0 | 400.0 |',
     ],
     [
-      'encode: into the ring and out again, no system call',
+      'encode: into the queue, planned, and out again, no system call',
       '| datagram | ns, median | ns, least |',
       '| --- | ---: | ---: |',
       '| 64 B, Endpoint | 100 | 80 |',

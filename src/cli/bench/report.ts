@@ -112,7 +112,7 @@ export function renderHead({ machine, settings, missing }: Run): string {
 export function renderEncode(encode: NonNullable<Run['encode']>): string {
   const rows = Object.entries(encode).map(([shape, { median, least }]) => [shape, median.toFixed(0), least.toFixed(0)]);
   const head = ['datagram', 'ns, median', 'ns, least'];
-  return `### encode: into the ring and out again, no system call\n\n${table(head, rows)}`;
+  return `### encode: into the queue, planned, and out again, no system call\n\n${table(head, rows)}`;
 }
 
 export function renderResult(result: Result): string {
