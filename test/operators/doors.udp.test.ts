@@ -90,7 +90,7 @@ describe.each(MODES)('BatchSender, $name', ({ options }) => {
 
 describe('where the sender cannot be made', () => {
   /** As if there were no memory for anything larger. */
-  function exhaust(most = 1 << 10): void {
+  function exhaust(most = 1 << 9): void {
     const Plenty = ArrayBuffer;
     vi.stubGlobal(
       'ArrayBuffer',
