@@ -441,6 +441,39 @@ describe("order: 'destination'", () => {
     expect(calls).toEqual([1024, 1024, 952]);
   });
 
+  it('gathers what is queued behind the place of a row that is gone', () => {
+    const { queue, batch, add } = fixture({ byDestination: true });
+    add('a', A);
+    for (let count = 0; count < 7; count++) add('c', C); // one row
+    add('b', B);
+    batch.plan();
+    batch.take(1); // the first row
+    // The columns have eight places: round to the one of the row that is gone.
+    for (const port of [11, 12, 13, 14, 15]) add('x', { ...A, port });
+    add('b', B);
+    expect(queue.rows.capacity).toBe(8);
+    add('a', A);
+    add('b', B);
+    queue.changes++;
+    const messages = messagesOf(batch).map(({ name, payload }) => [describeName(name).port, String(payload)]);
+    expect(messages.filter(([port]) => port === 2)).toEqual([[2, 'bbb']]);
+  });
+
+  it('moves no rows together while a call is out: what is taken then is what was sent', () => {
+    const { queue, batch, add } = fixture({ byDestination: true });
+    for (const port of [1, 2, 3, 4, 5, 6]) add(`${port}`, { ...A, port });
+    batch.plan();
+    batch.waitForHead();
+    expect(batch.plan()).toBe(5);
+    batch.take(4); // most rows between the first and the last are gone
+    queue.isInFlight = true;
+    for (const port of [7, 8, 9, 10]) add(`${port}`, { ...A, port });
+    queue.isInFlight = false;
+    batch.take(1);
+    batch.tryFull();
+    expect(messagesOf(batch).map(({ payload }) => String(payload))).toEqual(['1', '7', '8', '9', '10']);
+  });
+
   it('lets the rows of a destination that is full wait, and the others go, until it is tried again', () => {
     const { queue, batch } = rounds(2);
     expect(batch.plan()).toBe(3);

@@ -117,6 +117,29 @@ describe('unconnected unix sockets', () => {
   });
 });
 
+it('while a unix peer is full, the event loop is left alone but for the timer', async () => {
+  const path = freshPath();
+  inbox({ type: 'unix', bind: { path } });
+  let timers = 0;
+  const scheduler = {
+    now: () => performance.now(),
+    schedule(work: () => void, delayMs = 0) {
+      timers++;
+      const timer = delayMs === 0 ? setImmediate(work) : setTimeout(work, delayMs);
+      return {
+        unsubscribe: () =>
+          delayMs === 0 ? clearImmediate(timer as NodeJS.Immediate) : clearTimeout(timer as NodeJS.Timeout),
+      };
+    },
+  };
+  const by = new BatchSender(keep(DatagramSocket.open({ type: 'unix' })), { order: 'destination', scheduler });
+  for (const payload of numberedList(100)) by.send({ payload, path });
+  await new Promise((resolve) => setTimeout(resolve, 200));
+  expect(by.stats.queued).toBeGreaterThan(0);
+  expect(timers).toBeLessThan(50);
+  by.destroy();
+});
+
 describe('the option', () => {
   const socket = () => keep(DatagramSocket.open());
 
