@@ -44,6 +44,7 @@ export class DatagramReader {
   parts: readonly (string | Uint8Array)[] = NO_PARTS;
   /** Bytes of each part. */
   readonly partLengths: number[] = [];
+  readonly #pair: (string | Uint8Array)[] = ['', ''];
   /** What a newer datagram replaces it by, while it is queued; set by the sender. */
   key: unknown = undefined;
   /** Whether the payload goes to several destinations, one after another. */
@@ -131,7 +132,7 @@ export class DatagramReader {
   readShared(payload: unknown): void {
     let parts = payload;
     this.#refused = {};
-    if (Array.isArray(payload)) parts = snapshotList(payload);
+    if (Array.isArray(payload)) parts = snapshotList(payload, this.partLengths, this.#pair);
     this.#refused = { payload: parts };
     this.#readPayload(parts);
     this.#readControl(undefined, undefined, undefined);
@@ -178,6 +179,7 @@ export class DatagramReader {
     this.text = '';
     this.bytes = NO_BYTES;
     this.parts = NO_PARTS;
+    this.#pair[0] = this.#pair[1] = '';
     this.#refused = null;
   }
 
@@ -223,7 +225,7 @@ export class DatagramReader {
     path: unknown,
   ): readonly (string | Uint8Array)[] {
     try {
-      return snapshotList(list);
+      return snapshotList(list, this.partLengths, this.#pair);
     } catch (cause) {
       this.#refused = { address, port, path };
       if (cause instanceof SendmmsgError) throw cause;
@@ -308,18 +310,12 @@ export class DatagramReader {
     }
   }
 
+  /** Of a list the snapshot, whose lengths are known. */
   #readParts(parts: readonly (string | Uint8Array)[]): void {
     this.kind = PARTS;
     this.parts = parts;
-    const { partLengths } = this;
     let sum = 0;
-    for (let index = 0; index < parts.length; index++) {
-      const part = parts[index]!;
-      const length = typeof part === 'string' ? Buffer.byteLength(part) : lengthOf(part);
-      partLengths[index] = length;
-      sum += length;
-      if (length === 0 && typeof part !== 'string') bytesOf(part); // throws if a later part's getter took the bytes away
-    }
+    for (let index = 0; index < parts.length; index++) sum += this.partLengths[index]!;
     this.byteLength = sum;
   }
 

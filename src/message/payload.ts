@@ -32,18 +32,43 @@ export const NO_BYTES: Uint8Array = new Uint8Array(0);
 /** Lists up to so long get a snapshot that is made for their length: one that claims to be long may claim anything. */
 const SHORT_LIST = 16;
 
-/** The elements as strings and bytes; a list inside a list is refused. */
-export function snapshotList(list: readonly unknown[]): (string | Uint8Array)[] {
+/**
+ * The elements as strings and bytes, and into `lengths` how many bytes each has; a list inside a list is refused. All are read before any
+ * is looked at: reading may run user code, which may change another one.
+ *
+ * @param pair - what the commonest list, a header and a body, is written to: it needs no list of its own
+ */
+export function snapshotList(
+  list: readonly unknown[],
+  lengths: number[],
+  pair: (string | Uint8Array)[],
+): (string | Uint8Array)[] {
   const { length } = list;
-  // The commonest: a header and a body.
-  if (length === 2) return [partOf(list[0], 0), partOf(list[1], 1)];
-  const parts = length <= SHORT_LIST ? new Array<string | Uint8Array>(length) : [];
-  for (let index = 0; index < length; index++) parts[index] = partOf(list[index], index);
-  return parts;
+  let parts: unknown[];
+  if (length === 2) {
+    const first = list[0];
+    const second = list[1];
+    parts = pair;
+    parts[0] = first;
+    parts[1] = second;
+  } else {
+    parts = length <= SHORT_LIST ? new Array<unknown>(length) : [];
+    for (let index = 0; index < length; index++) parts[index] = list[index];
+  }
+  for (let index = 0; index < parts.length; index++) {
+    const part = parts[index];
+    if (typeof part === 'string') lengths[index] = Buffer.byteLength(part);
+    else {
+      const bytes = isUint8Array(part) ? part : viewOf(part, index);
+      const size = lengthOf(bytes);
+      lengths[index] = size;
+      parts[index] = size > 0 ? bytes : bytesOf(bytes); // throws if the buffer is detached
+    }
+  }
+  return parts as (string | Uint8Array)[];
 }
 
-function partOf(part: unknown, index: number): string | Uint8Array {
-  if (typeof part === 'string' || (isUint8Array(part) && lengthOf(part) > 0)) return part;
+function viewOf(part: unknown, index: number): Uint8Array {
   if (ArrayBuffer.isView(part)) return bytesOf(part);
   throw argumentTypeError(`payload[${index}]`, 'a string, or a Buffer, TypedArray or DataView', part);
 }

@@ -13,7 +13,7 @@ const KINDS = [
   { kind: 'text', gso: 'off', most: 3 * 64 },
   { kind: 'text', gso: 'auto', most: 3 * 64 },
   { kind: 'wide', gso: 'auto', most: 1 },
-  { kind: 'list', gso: 'auto', most: 1024 },
+  { kind: 'list', gso: 'auto', most: 256 },
 ];
 
 it.each(KINDS)(
