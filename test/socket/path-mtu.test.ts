@@ -46,7 +46,6 @@ describe('setDontFragment', () => {
 describe('mtu', () => {
   it('is that of the way to the peer', () => {
     expect(keep(DatagramSocket.open({ connect: { address: '127.0.0.1', port: 9 } })).mtu).toBe(65_535);
-    expect(keep(DatagramSocket.open({ connect: { address: '::1', port: 9 } })).mtu).toBe(65_535);
   });
 
   it('of a socket without a peer is ENOTCONN, and so is that of one that was disconnected', () => {
@@ -74,14 +73,27 @@ it.each([
   expect(refusal(() => socket.mtu).code).toBe(code);
 });
 
-it('a datagram that is larger than the interface takes is refused with the bit, and fragmented without', async (context) => {
-  requires(context, 'root', 'ip', 'netns');
-  const { stdout, stderr } = await run([
-    ...inNamespace('ip link set lo mtu 1500'),
-    process.execPath,
-    childScript('dont-fragment.mjs'),
-  ]);
-  expect(stderr).toBe('');
-  const expected = { mtu: 1500, tries: [1, 'EMSGSIZE', 1, 'EMSGSIZE'] };
-  expect(JSON.parse(stdout)).toEqual({ udp4: expected, udp6: expected, mapped: expected });
+describe('in a network namespace, where nothing is known of any path', () => {
+  const inside = async (setUp: string): Promise<unknown> => {
+    const { stdout, stderr } = await run([...inNamespace(setUp), process.execPath, childScript('dont-fragment.mjs')]);
+    expect(stderr).toBe('');
+    return JSON.parse(stdout);
+  };
+
+  it('a datagram that is larger than the interface takes is refused with the bit, and fragmented without', async (context) => {
+    requires(context, 'root', 'ip', 'netns');
+    const expected = { mtu: 1500, tries: [1, 'EMSGSIZE', 1, 'EMSGSIZE'] };
+    expect(await inside('ip link set lo mtu 1500')).toEqual({ udp4: expected, udp6: expected, mapped: expected });
+  });
+
+  // Elsewhere it hangs on what the kernel has learnt: an ICMPv6 answer to a larger datagram makes it 65 535 for ten minutes.
+  it('the MTU is that of the interface, and over IPv4 what a packet can be', async (context) => {
+    requires(context, 'root', 'ip', 'netns');
+    const tries = [1, 1, 1, 1];
+    const [udp4, udp6] = [
+      { mtu: 65_535, tries },
+      { mtu: 65_536, tries },
+    ];
+    expect(await inside('')).toMatchObject({ udp4, udp6 });
+  });
 });
