@@ -41,7 +41,7 @@ export function senderOperator<T>(
   checkSocketSource(socket);
   return (source) =>
     new Observable<BatchReport>((subscriber) => {
-      // All state lives in here: every subscriber has a ring of its own.
+      // All state lives in here: every subscriber has a queue of its own.
       const { sender, own } = openSender(socket, options, subscriber);
       subscriber.add(() => {
         sender.delivery.destroy();

@@ -219,7 +219,7 @@ export class FrameSource {
     }
   }
 
-  /** The queue is a ring: at its end up to one datagram's size is left unused, so room for the largest is kept free. */
+  /** Short of the mark by the largest so far: a frame that is in the way may be as long. */
   #hasRoom(length: number): boolean {
     if (this.#isLatestOnly || this.#queuedBytes + this.#queued === 0) return true;
     const bytes = this.#queuedBytes + length * this.#copies + this.#separator + Math.max(length, this.#largest);

@@ -204,7 +204,7 @@ function whatIsMissing({ allocate, sendmmsg }: SendingLibc): Lack {
 }
 
 /**
- * Memory for a ring where no system call will read it (the node:dgram fallback): pointers are plain offsets.
+ * Memory for a queue and its batch where no system call will read it (the node:dgram fallback): pointers are plain offsets.
  */
 export function allocateDetached(bytes: number): Arena {
   return new Arena(newMemory(bytes), 0);

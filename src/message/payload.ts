@@ -86,7 +86,7 @@ export function bytesOf(view: ArrayBufferView): Uint8Array {
   }
 }
 
-export interface ExtentGetters {
+interface ExtentGetters {
   readonly buffer: (this: ArrayBufferView) => ArrayBufferLike;
   readonly byteOffset: (this: ArrayBufferView) => number;
   readonly byteLength: (this: ArrayBufferView) => number;

@@ -66,7 +66,7 @@ export class Slab {
     const spare = this.#spare.findLastIndex((chunk) => this.arenaOf(chunk).u8.length >= bytes);
     const next = spare < 0 ? this.#add(bytes) : this.#spare.splice(spare, 1)[0]!;
     this.#written += this.tail;
-    if (this.chunk !== NO_CHUNK && this.#rows[this.chunk] === 0) this.#spare.push(this.chunk);
+    if (this.chunk !== NO_CHUNK && this.#rows[this.chunk] === 0) this.#setAside(this.chunk);
     this.#enter(next);
   }
 

@@ -3,7 +3,7 @@
  * What goes into the queues is `sender.ts`; what a lane of them waits for is `lane.ts`.
  *
  * Invariants: nothing is flushed beside a flush in flight or a wait, and a retry timer and the flush timer never run side by
- * side. The observer is user code: state is looked at anew after each call-out.
+ * side, but for that of destinations that are full, which the others do not wait for. The observer is user code: state is looked at anew after each call-out.
  */
 import { MSG_CONFIRM, MSG_DONTROUTE } from '../kernel/abi.ts';
 import { callOut, type PromiseWithResolvers, withResolvers } from '../kernel/call-out.ts';

@@ -183,7 +183,7 @@ export class FlushLoop {
 
   /** Why nothing may go, though something is queued: every destination that it is for is full, or the pace is kept. */
   get whyNone(): 'blocked' | 'paced' {
-    return this.#batch.hasFull && this.#batch.plan() === 0 ? 'blocked' : 'paced';
+    return this.#queue.heldBack === this.#queue.datagrams ? 'blocked' : 'paced';
   }
 
   /** Books the answer to a call for `vlen` messages: the number taken, or `-errno`. */

@@ -107,10 +107,10 @@ export class Lane {
     this.queue = queue;
     this.batch = batch;
     this.loop = new FlushLoop(queue, batch, transport, { flags, mostRejectedBytes, mostInFlight, pace, clock });
-    this.#transport = context.transport;
-    this.#clock = context.clock;
-    this.#pace = context.pace;
-    this.#flags = context.flags;
+    this.#transport = transport;
+    this.#clock = clock;
+    this.#pace = pace;
+    this.#flags = flags;
     this.#isInline = context.isInline;
     this.#owner = context.owner;
   }
@@ -128,7 +128,7 @@ export class Lane {
     else this.#handOver();
   }
 
-  /** KeepAlive for what the loop wants. */
+  /** Waits for what the loop wants. */
   waitFor(verdict: Verdict): void {
     if (this.loop.sent > 0) this.#hasMoved();
     switch (verdict) {
@@ -154,7 +154,7 @@ export class Lane {
     }
   }
 
-  /** KeepAlive for nothing any more, unless something is in flight: that cannot be called back. */
+  /** Waits for nothing any more, unless something is in flight: that cannot be called back. */
   stopWaiting(): void {
     this.#disarm?.();
     this.#disarm = null;

@@ -48,13 +48,7 @@ export class Sender {
     this.#isTimed = options.maxAgeMs !== Number.POSITIVE_INFINITY;
   }
 
-  /**
-   * Queues one datagram. A bad one is a rejection in the next report, not an exception.
-   *
-   * @returns whether there is room for another: `true` means that the next one will be queued whole, whatever its size (it may
-   * exceed `highWaterMarkBytes`); if not, wait for {@link ready}, or the `overflow` option decides
-   * @throws SendmmsgError `ERR_SOCKET_DGRAM_NOT_RUNNING` once closed; after a failure, the error that ended it
-   */
+  /** Queues one datagram: see {@link BatchSender.send}. */
   send(datagram: DatagramLike): boolean {
     const { delivery } = this;
     if (delivery.state !== OPEN) throw delivery.failure?.error ?? notRunningError('sender');
@@ -74,14 +68,7 @@ export class Sender {
     return (queue.datagrams < queue.capacity && queue.bytes < queue.maxBytes) || this.#hasRoom();
   }
 
-  /**
-   * Queues one payload for many destinations: it is encoded once, and each destination is one datagram. Where several payloads go to the
-   * same destinations, one after another, `order: 'destination'` makes one message of what each of them gets.
-   *
-   * @param to - the endpoints, or a Map whose values they are; those of the wrong family are rejected one by one
-   * @returns whether there is room for another datagram, as {@link send}
-   * @throws SendmmsgError `ERR_SOCKET_DGRAM_NOT_RUNNING` once closed; `ERR_INVALID_ARG_TYPE` if `to` is not iterable
-   */
+  /** Queues one payload for many destinations: see {@link BatchSender.broadcast}. */
   broadcast(payload: Payload, to: Iterable<Endpoint> | ReadonlyMap<unknown, Endpoint>): boolean {
     const { delivery } = this;
     if (delivery.state !== OPEN) throw delivery.failure?.error ?? notRunningError('sender');
@@ -110,12 +97,7 @@ export class Sender {
     return this.#hasRoom();
   }
 
-  /**
-   * Sends what is queued, now, as far as the kernel takes it without waiting. With `offload` and through node:dgram that is only
-   * begun: what is on its way is `requeued` here, and its end is told to the observer.
-   *
-   * @returns what this flush did; the observer gets the same report, if it did anything
-   */
+  /** Sends what is queued, now: see {@link BatchSender.flush}. */
   flush(): BatchReport {
     const collected: BatchReport[] = [];
     if (this.delivery.state !== CLOSED) this.delivery.flush(BLOCKED, collected);
@@ -267,7 +249,7 @@ export class Sender {
     if (!this.#pushIfFits(lane, sequence)) this.#drop('overflow'); // this one gives way
   }
 
-  /** The ring whose head is to give way. */
+  /** The queue whose head is to give way. */
   #oldest(): DatagramQueue | undefined {
     return this.#options.overflow === 'drop-oldest' ? this.delivery.oldest() : undefined;
   }

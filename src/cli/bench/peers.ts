@@ -37,24 +37,23 @@ export function script(url: URL, argument: object | string, ...flags: readonly s
 export const label = (base: string, ...details: readonly (string | false)[]): string =>
   [base, ...details.filter((detail) => detail !== false)].join(', ');
 
+const OPERATOR = new URL('./senders/operator.js', import.meta.url);
+
 /** rx-sendmmsg, through its operator. */
 export function operatorPeer(detail: string | false = false, options: BatchOptions = {}): Peer {
-  const url = new URL('./senders/operator.js', import.meta.url);
-  return { name: label('rx-sendmmsg', detail), options, command: script(url, { options }) };
+  return { name: label('rx-sendmmsg', detail), options, command: script(OPERATOR, { options }) };
 }
 
 /** The same, with the two parts of a payload made one: once before, or for each datagram. */
 export function joinedPeer(joined: 'before' | 'each', options: BatchOptions = {}): Peer {
-  const url = new URL('./senders/operator.js', import.meta.url);
   const detail = joined === 'before' ? 'flat' : 'Buffer.concat';
-  return { name: label('rx-sendmmsg', detail), options, command: script(url, { options, joined }) };
+  return { name: label('rx-sendmmsg', detail), options, command: script(OPERATOR, { options, joined }) };
 }
 
 /** The chain of operators of {@link operatorPeer} by itself: it sends nothing. */
 export const CHAIN = 'RxJS chain alone';
 export function chainPeer(): Peer {
-  const url = new URL('./senders/operator.js', import.meta.url);
-  return { name: CHAIN, command: script(url, { options: {}, isChainOnly: true }) };
+  return { name: CHAIN, command: script(OPERATOR, { options: {}, isChainOnly: true }) };
 }
 
 /** `node:dgram`; connected only where there is one destination. */
