@@ -16,9 +16,8 @@ export class KeptText {
   bytes: number = 0;
   readonly #separator: string;
   readonly #separatorBytes: number;
-  #text = '';
-  /** Where in the text each string ends. */
-  readonly #ends = new Uint32Array(MOST_STRINGS);
+  /** The first {@link count} are kept; the others are empty. */
+  readonly #texts: string[] = [];
   #untilKept = 0;
 
   /** @param separator - stands before each string; whole characters */
@@ -39,30 +38,28 @@ export class KeptText {
   }
 
   add(text: string): void {
-    if (this.#separatorBytes > 0) this.#text += this.#separator;
-    this.#text = this.count === 0 && this.#separatorBytes === 0 ? text : this.#text + text;
     this.bytes += this.#separatorBytes + text.length;
-    this.#ends[this.count++] = this.#text.length;
+    this.#texts[this.count++] = text;
   }
 
   /** Writes all as one string. Says whether each character was a byte: if not, what was written means nothing. */
   writeTo(memory: Buffer, at: number): boolean {
-    return memory.write(this.#text, at, this.bytes * MAX_UTF8, 'utf8') === this.bytes;
+    const texts = this.isFull ? this.#texts : this.#texts.slice(0, this.count);
+    // Joined here, not as they come: a string of strings would be walked once more, to be made flat.
+    const text = this.#separator + texts.join(this.#separator);
+    return memory.write(text, at, this.bytes * MAX_UTF8, 'utf8') === this.bytes;
   }
 
   /** Lets go of all. */
   clear(): void {
-    this.#text = '';
+    this.#texts.fill('', 0, this.count);
     this.count = this.bytes = 0;
   }
 
   /** Lets go of all, and gives them one by one. They were not ASCII: the next ones are not kept. */
   takeApart(): string[] {
     this.#untilKept = STRINGS_AFTER_MISS;
-    const skipped = this.#separator.length;
-    const texts = Array.from({ length: this.count }, (_, index) =>
-      this.#text.slice((index === 0 ? 0 : this.#ends[index - 1]!) + skipped, this.#ends[index]),
-    );
+    const texts = this.#texts.slice(0, this.count);
     this.clear();
     return texts;
   }
