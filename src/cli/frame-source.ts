@@ -1,43 +1,39 @@
 /**
  * A readable stream as an Observable of datagrams that never overfills the queue behind it.
  *
- * An Observable pushes, and the operator's queue is bounded: past its marks it would drop. So the source keeps account of
- * what it has emitted against what the reports say is done with, and stops (between two datagrams of a chunk, with the
- * stream paused) while there is no room. Memory is the queue and a chunk, whatever the input's size.
+ * An Observable pushes, and the operator's queue is bounded: past its marks it would drop. So the source is told by `pressure` when the
+ * queue is full, and stops (between two datagrams of a chunk, with the stream paused) until there is room. Memory is the queue and a
+ * chunk, whatever the input's size.
  *
  * Where frames are kept, those that were emitted and did not get away can be taken back; they are the first that the next
  * subscriber gets.
  */
 import type { Readable } from 'node:stream';
 import { Observable, type Subscriber } from 'rxjs';
-import type { BatchReport } from '../message/datagram.ts';
+import type { BatchReport, DatagramLike, Endpoint } from '../message/datagram.ts';
+import type { PressureObserver } from '../sender/batch-options.ts';
 import type { Framer } from './framing.ts';
 import { KeptFrames } from './kept-frames.ts';
 
-/** The marks of the queue that the frames go to, and what becomes of a frame there. */
-export interface QueueLimits {
-  readonly highWaterMark: number;
-  readonly highWaterMarkBytes: number;
-  /** Most datagrams that may be emitted and not done with, where that is less than the queue takes. */
-  readonly readAhead?: number | undefined;
-  /** How many destinations a frame has, each a datagram; default 1. */
-  readonly copies?: number;
-  /** Where frames share datagrams: most bytes of one; a newline stands between two frames. */
-  readonly packBytes?: number | undefined;
-  /** Where a frame may take the place of one that is queued: then nothing is held back. */
-  readonly isLatestOnly?: boolean;
-  /** Whether frames may have to be taken back; only with one destination, and where all of them count. */
-  readonly isKept?: boolean;
+export interface FrameSourceOptions {
+  /** Where each frame goes; none: it is a datagram without a destination. */
+  readonly peers?: readonly Endpoint[];
+  /** Keeps frames that may have to be taken back; without `peers`. `separator`: bytes between two that share a datagram, or 0. */
+  readonly kept?: { readonly separator: number } | undefined;
+  /** Sees each frame as it is emitted for the first time. */
+  readonly onFrame?: ((frame: Uint8Array) => void) | undefined;
 }
 
 export class FrameSource {
   /**
-   * The datagrams, for one subscriber, and once they were taken back for another one. Completes at the end of the input, at its
-   * failure, and on `stop`.
+   * For one subscriber, and once they were taken back for another one. Completes at the end of the input, at its failure, and on
+   * `stop`.
    */
-  readonly frames: Observable<Uint8Array>;
-  /** Datagrams emitted, each once, however often it was taken back. */
-  datagrams: number = 0;
+  readonly datagrams: Observable<DatagramLike>;
+  /** To be told by the sender behind it. */
+  readonly pressure: PressureObserver;
+  /** Frames emitted, each once, however often it was taken back. */
+  emitted: number = 0;
   /** Why the input ended early: it could not be read, or it is truncated. */
   problem: Error | null = null;
   /** Whether all of the input was emitted. */
@@ -45,21 +41,16 @@ export class FrameSource {
 
   readonly #input: Readable;
   readonly #framer: Framer;
-  readonly #highWaterMark: number;
-  readonly #highWaterMarkBytes: number;
-  readonly #copies: number;
-  /** Bytes of the separator, where frames are packed: each is booked with one, and so is each datagram. */
-  readonly #separator: 0 | 1;
-  readonly #isLatestOnly: boolean;
-  readonly #onFrame: (frame: Uint8Array) => void;
+  readonly #peers: readonly Endpoint[];
+  readonly #onFrame: ((frame: Uint8Array) => void) | undefined;
+  readonly #separator: number;
   readonly #kept: KeptFrames | null;
-  #subscriber: Subscriber<Uint8Array> | null = null;
-  // Emitted and not yet done with, by the reports.
-  #queued = 0;
-  #queuedBytes = 0;
-  #largest = 0;
-  /** The frame that there was no room for. */
+  #subscriber: Subscriber<DatagramLike> | null = null;
+  /** Whether there is no room. */
+  #isFull = false;
+  /** The next frame, and how many of its peers have got it. */
   #held: Uint8Array | undefined;
+  #copies = 0;
   /** Those that were taken back and not yet emitted again, from `#nextAgain` on. */
   #again: readonly Uint8Array[] = [];
   #nextAgain = 0;
@@ -68,54 +59,25 @@ export class FrameSource {
   #hasEnded = false;
   #isPumping = false;
 
-  /** @param onFrame - sees each frame as it is emitted */
-  constructor(input: Readable, framer: Framer, limits: QueueLimits, onFrame: (frame: Uint8Array) => void = () => {}) {
+  constructor(input: Readable, framer: Framer, { peers = [], kept, onFrame }: FrameSourceOptions = {}) {
     this.#input = input;
     this.#framer = framer;
-    const {
-      highWaterMark,
-      highWaterMarkBytes,
-      copies = 1,
-      packBytes,
-      readAhead = highWaterMark,
-      isLatestOnly = false,
-      isKept,
-    } = limits;
-    this.#kept = isKept === true ? new KeptFrames() : null;
-    this.#copies = copies;
-    this.#separator = packBytes === undefined ? 0 : 1;
-    this.#isLatestOnly = isLatestOnly;
-    const most = Math.min(highWaterMark, Math.max(readAhead, copies));
-    // Of packed frames only the bytes can be booked. Two neighbours are more than one datagram holds, so that is the most
-    // bytes that are sure to fit into the datagrams of the queue.
-    this.#highWaterMark = packBytes === undefined ? most : Number.POSITIVE_INFINITY;
-    const packedBytes =
-      packBytes === undefined
-        ? Number.POSITIVE_INFINITY
-        : Math.min(((highWaterMark - 1) * packBytes) / 2, (most + 1) * packBytes);
-    this.#highWaterMarkBytes = Math.min(highWaterMarkBytes, packedBytes);
+    this.#peers = peers;
+    this.#separator = kept?.separator ?? 0;
+    this.#kept = kept === undefined ? null : new KeptFrames();
     this.#onFrame = onFrame;
-    this.frames = new Observable((subscriber) => this.#start(subscriber));
+    this.datagrams = new Observable((subscriber) => this.#start(subscriber));
+    this.pressure = { next: (isFull) => this.#press(isFull) };
   }
 
-  /** Datagrams that were emitted and are not done with; of packed frames, none that it could tell of. */
-  get queued(): number {
-    return this.#queued;
-  }
-
-  /** Must be told every report about the datagrams that were emitted: room is made by nothing else. */
-  account(report: BatchReport): void {
+  /** Lets go of the kept frames that a report tells of: they are the oldest. */
+  forget(report: BatchReport): void {
+    if (this.#kept === null) return;
     const done = report.sent + report.rejected.length;
-    this.#queued -= this.#separator === 0 ? done + report.dropped + report.conflated : 0;
-    this.#queuedBytes -= report.bytes + done * this.#separator;
-    for (const { payload } of report.rejected) this.#queuedBytes -= payload.length;
-    this.#forget(report, done);
-    const isHalfEmpty = this.#queued <= this.#highWaterMark / 2 && this.#queuedBytes <= this.#highWaterMarkBytes / 2;
-    // Inside a report the operator only queues: go on in a turn of its own, where it sends. And not for a datagram or two.
-    if ((this.#held !== undefined || this.takenBack > 0) && !this.#isPumping && isHalfEmpty) {
-      this.#isPumping = true;
-      setImmediate(() => this.#pump());
-    }
+    if (this.#separator === 0) return this.#kept.forget(done + report.dropped);
+    let bytes = report.bytes + done * this.#separator;
+    for (const { payload } of report.rejected) bytes += payload.length;
+    this.#kept.forgetBytes(bytes, this.#separator);
   }
 
   /** Frames that were taken back and wait for the next subscriber, or for room in its queue. */
@@ -133,27 +95,25 @@ export class FrameSource {
     this.#input.pause();
     this.#again = [...rejected, ...(this.#kept?.takeAll() ?? []), ...this.#again.slice(this.#nextAgain)];
     this.#nextAgain = 0;
-    this.#queued = 0;
-    this.#queuedBytes = 0;
   }
 
-  /** Reads no further, and completes, once those that were taken back are emitted. */
+  /** Reads no further, and completes, once those that were taken back are emitted, and what one peer got is emitted to all. */
   stop(): void {
     this.#isStopped = true;
-    if (this.takenBack === 0) this.#finish();
+    if (this.takenBack === 0 && this.#copies === 0) this.#finish();
   }
 
-  /** Of the frames that are kept, those that a report tells of are the oldest. */
-  #forget(report: BatchReport, done: number): void {
-    if (this.#kept === null) return;
-    if (this.#separator === 0) return this.#kept.forget(done + report.dropped);
-    let bytes = report.bytes + done * this.#separator;
-    for (const { payload } of report.rejected) bytes += payload.length;
-    this.#kept.forgetBytes(bytes, this.#separator);
+  #press(isFull: boolean): void {
+    this.#isFull = isFull;
+    if (isFull || this.#isPumping) return;
+    // Inside a report the operator only queues: it goes on in a turn of its own, where that sends.
+    this.#isPumping = true;
+    setImmediate(() => this.#pump());
   }
 
-  #start(subscriber: Subscriber<Uint8Array>): () => void {
+  #start(subscriber: Subscriber<DatagramLike>): () => void {
     this.#subscriber = subscriber;
+    this.#isFull = false;
     if (this.#isReading) setImmediate(() => this.#pump());
     else this.#read();
     return () => {
@@ -182,26 +142,25 @@ export class FrameSource {
   #pump(): void {
     this.#isPumping = true;
     const subscriber = this.#subscriber;
-    for (;;) {
-      const isAgain = this.takenBack > 0;
-      const frame = isAgain ? this.#again[this.#nextAgain] : this.#nextFrame();
-      if (frame === undefined || subscriber === null || subscriber.closed) break;
-      if (!this.#hasRoom(frame.length)) {
-        this.#input.pause();
-        this.#isPumping = false;
-        return;
+    while (!this.#isFull && subscriber !== null && !subscriber.closed && this.#subscriber === subscriber) {
+      const again = this.#again[this.#nextAgain];
+      const frame = again ?? this.#nextFrame();
+      if (frame === undefined) break;
+      if (again === undefined) this.#emit(subscriber, frame);
+      else {
+        this.#nextAgain++;
+        this.#kept?.add(again);
+        subscriber.next(again);
       }
-      if (isAgain) this.#nextAgain++;
-      else this.#held = undefined;
-      this.#emit(subscriber, frame, isAgain);
-      if (this.#subscriber !== subscriber) break; // it was taken back meanwhile
     }
     this.#isPumping = false;
-    if (this.#hasEnded || this.#isStopped) this.#finish();
-    else if (this.#subscriber !== null) this.#input.resume();
+    if (subscriber === null || this.#subscriber !== subscriber) return; // it was taken back meanwhile
+    if (this.#isFull) this.#input.pause();
+    else if (this.#hasEnded || this.#isStopped) this.#finish();
+    else this.#input.resume();
   }
 
-  /** The next frame of the input, held until it is emitted. */
+  /** The next frame of the input, held until all have got it. */
   #nextFrame(): Uint8Array | undefined {
     if (!this.#isStopped) this.#held ??= this.#readFrame();
     return this.#held;
@@ -219,21 +178,20 @@ export class FrameSource {
     }
   }
 
-  /** Short of the mark by the largest so far: a frame that is in the way may be as long. */
-  #hasRoom(length: number): boolean {
-    if (this.#isLatestOnly || this.#queuedBytes + this.#queued === 0) return true;
-    const bytes = this.#queuedBytes + length * this.#copies + this.#separator + Math.max(length, this.#largest);
-    return this.#queued + this.#copies <= this.#highWaterMark && bytes <= this.#highWaterMarkBytes;
-  }
-
-  #emit(subscriber: Subscriber<Uint8Array>, frame: Uint8Array, isAgain: boolean): void {
-    if (!isAgain) this.datagrams++;
-    this.#queued += this.#separator === 0 ? this.#copies : 0;
-    this.#queuedBytes += frame.length * this.#copies + this.#separator;
-    if (frame.length > this.#largest) this.#largest = frame.length;
-    this.#kept?.add(frame);
-    if (!isAgain) this.#onFrame(frame);
-    subscriber.next(frame);
+  /** Emits a frame, to the next of its peers. */
+  #emit(subscriber: Subscriber<DatagramLike>, frame: Uint8Array): void {
+    const peers = this.#peers;
+    if (this.#copies === 0) {
+      this.emitted++;
+      this.#kept?.add(frame);
+      this.#onFrame?.(frame);
+    }
+    const to = peers[this.#copies++];
+    if (this.#copies >= peers.length) {
+      this.#held = undefined;
+      this.#copies = 0;
+    }
+    subscriber.next(to === undefined ? frame : { payload: frame, to });
   }
 
   #finish(): void {

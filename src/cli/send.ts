@@ -7,7 +7,6 @@ import { open } from 'node:fs/promises';
 import { isIP } from 'node:net';
 import type { Readable } from 'node:stream';
 import type { OperatorFunction, Subscription } from 'rxjs';
-import { broadcast } from '../../operators/rxjs/broadcast.ts';
 import { sendmmsg } from '../../operators/rxjs/sendmmsg.ts';
 import type { Backend } from '../kernel/backend.ts';
 import type { BatchReport, Datagram, DatagramLike, RejectedDatagram } from '../message/datagram.ts';
@@ -92,10 +91,7 @@ export async function send(target: Target, options: SendOptions): Promise<number
   const [peer] = peers as [SocketTarget];
   if (peers.some(({ type }) => type !== peer.type))
     throw new Error('the targets are of IPv4 and of IPv6: one kind only');
-  // Room for each datagram to all, and for the next one.
-  const highWaterMark = Math.max(options.highWaterMark, peers.length === 1 ? 0 : 2 * peers.length);
-  const input = await openInput(options.file);
-  return await new Sending(input, peers, { ...options, highWaterMark }).run();
+  return await new Sending(await openInput(options.file), peers, options).run();
 }
 
 async function openSocket(peers: readonly SocketTarget[], options: SendOptions): Promise<DatagramSocket> {
@@ -183,6 +179,7 @@ class Sending {
   #firstFrame = 0;
   // For the progress; the summary is the sender's own account.
   #sent = 0;
+  #queued = 0;
   #syscalls = 0;
   #rejected = 0;
   /** Rejected for want of a receiver in this stream, and taken back. */
@@ -194,24 +191,20 @@ class Sending {
   #giveUp: NodeJS.Timeout | undefined;
 
   constructor(input: Readable, peers: readonly SocketTarget[], options: SendOptions) {
-    const { framing, skipEmpty, checksum, highWaterMark, highWaterMarkBytes, pack, conflateBy, wait } = options;
+    const { framing, skipEmpty, checksum, highWaterMarkBytes, pack, wait } = options;
     this.#peers = peers;
     this.#options = options;
     const sum = checksum === true ? new Checksum() : null;
     this.#checksum = sum;
+    const isConnected = peers.length === 1;
     this.#source = new FrameSource(
       input,
       createFramer(framing, highWaterMarkBytes, { skipEmpty: skipEmpty === true }),
       {
-        highWaterMark,
-        highWaterMarkBytes,
-        readAhead: options.rate, // a second's worth: Ctrl-C drains it in time
-        copies: peers.length,
-        packBytes: pack,
-        isLatestOnly: conflateBy !== undefined,
-        isKept: wait === true,
+        peers: isConnected ? [] : peers.map(({ name }) => endpoint((name as IpName).address, (name as IpName).port)),
+        kept: wait === true ? { separator: pack === undefined ? 0 : 1 } : undefined,
+        onFrame: sum === null ? undefined : (frame) => sum.add(frame),
       },
-      sum === null ? undefined : (frame) => sum.add(frame),
     );
   }
 
@@ -275,7 +268,7 @@ class Sending {
 
   /** One stream: resolves when all that it has sent, and not sent, is in the totals. */
   #stream(socket: DatagramSocket): Promise<void> {
-    this.#firstFrame = this.#source.datagrams - this.#source.takenBack;
+    this.#firstFrame = this.#source.emitted - this.#source.takenBack;
     this.#takenBack = 0;
     return new Promise((resolve) => {
       const onClose = (message: unknown): void => {
@@ -284,7 +277,7 @@ class Sending {
         resolve();
       };
       subscribe(CLOSE_CHANNEL, onClose);
-      this.#subscription = this.#source.frames.pipe(this.#operator(socket)).subscribe({
+      this.#subscription = this.#source.datagrams.pipe(this.#operator(socket)).subscribe({
         next: (report) => this.#book(report),
         error: (error: Error) => {
           this.#failure = error;
@@ -313,20 +306,22 @@ class Sending {
     }
   }
 
-  #operator(socket: DatagramSocket): OperatorFunction<Uint8Array, BatchReport> {
+  #operator(socket: DatagramSocket): OperatorFunction<DatagramLike, BatchReport> {
     const { batchSize, flushAfter, highWaterMark, highWaterMarkBytes, drainTimeout } = this.#options;
     const { rate, pack, conflateBy, gso, offload } = this.#options;
     const options: BatchOptions = {
-      // With a rate, the source stops short of a large batch.
-      batchSize: Math.min(batchSize, rate ?? batchSize),
-      // The source stops short of the byte mark, so a flush must not wait for that mark to be reached.
-      batchBytes: Math.max(1, highWaterMarkBytes >>> 1),
+      batchSize,
       flushAfterMs: flushAfter,
-      highWaterMark,
+      // With a rate, a second's worth: Ctrl-C drains it in time.
+      highWaterMark: Math.min(highWaterMark, rate ?? highWaterMark),
       highWaterMarkBytes,
-      // An error never happens: the source makes sure of it, but where only the latest counts.
-      overflow: conflateBy === undefined ? 'error' : 'drop-oldest',
+      // An error never happens, since the source waits; where only the latest counts, it does not.
+      ...(conflateBy === undefined
+        ? { overflow: 'error', pressure: this.#source.pressure }
+        : { overflow: 'drop-oldest' }),
       drainTimeoutMs: drainTimeout ?? NO_DRAIN_TIMEOUT_MS,
+      // Each target's datagrams together: equally long ones can share a message.
+      ...(this.#peers.length > 1 && { order: 'destination' }),
       gso,
       offload: offload === true,
       warn: false, // the summary tells
@@ -334,21 +329,20 @@ class Sending {
       ...(pack !== undefined && { pack: { maxBytes: pack } }),
       ...(conflateBy !== undefined && { conflateBy: keyOfDatagram(conflateBy) }),
     };
-    if (this.#peers.length === 1) return sendmmsg(socket, options);
-    const peers = this.#peers.map(({ name }) => endpoint((name as IpName).address, (name as IpName).port));
-    return broadcast(socket, peers, options);
+    return sendmmsg(socket, options);
   }
 
   #book(report: BatchReport): void {
     const isHeld = this.#options.wait === true && this.#signal === null;
     const gone: Uint8Array[] = [];
     this.#sent += report.sent;
+    this.#queued = report.requeued;
     this.#syscalls += report.syscalls;
     for (const rejection of report.rejected) {
       if (isHeld && isReceiverGone(rejection.error)) gone.push(rejection.payload);
       else this.#reject(rejection);
     }
-    this.#source.account(report);
+    this.#source.forget(report);
     if (gone.length === 0) return;
     this.#takenBack += gone.length;
     this.#source.takeBack(gone);
@@ -371,7 +365,7 @@ class Sending {
       rate(this.#sent / seconds),
       `${count(this.#syscalls)} syscalls`,
       `${ratio(this.#sent, this.#syscalls)} a call`,
-      `queue ${count(this.#source.queued)}`,
+      `queue ${count(this.#queued)}`,
       ...(this.#rejected > 0 ? [`${count(this.#rejected)} rejected`] : []),
       ...(this.#isWaiting ? ['waiting for the receiver'] : []),
       ...(this.#signal === null ? [] : ['draining; once more to quit at once']),
@@ -393,7 +387,7 @@ class Sending {
   /** Lines that share the datagram of an earlier one. */
   get #packed(): number {
     const { sent, rejected, dropped } = this.#totals;
-    return this.#options.pack === undefined ? 0 : this.#source.datagrams - sent - rejected - dropped;
+    return this.#options.pack === undefined ? 0 : this.#source.emitted - sent - rejected - dropped;
   }
 
   #printJson(seconds: number, checksum: string | undefined, isCutShort: boolean): void {

@@ -1,11 +1,13 @@
 /** What `mmsg send` can do beside sending: share datagrams, several destinations, a rate, the latest only. */
+import { readFileSync } from 'node:fs';
 import { InvalidArgumentError } from 'commander';
 import { describe, expect, it } from 'vitest';
 import { parseKeyField } from '../../src/cli/conflation-key.ts';
 import { MmsgReceiver } from '../../src/receiver/mmsg-receiver.ts';
 import { DatagramSocket } from '../../src/socket/datagram-socket.ts';
 import { range } from '../support/datagrams.ts';
-import { Mmsg, mmsg, scratch } from '../support/mmsg.ts';
+import { Mmsg, mmsg, NATIVE, scratch } from '../support/mmsg.ts';
+import { requires } from '../support/requires.ts';
 
 interface Summary {
   readonly sent: number;
@@ -98,6 +100,20 @@ describe('mmsg send', () => {
     for (const receiver of receivers) {
       expect((await receiver.ended).stdout.toString()).toBe(`${LINES.slice(0, 200).join('\n')}\n`);
     }
+  });
+
+  it('--to merges what goes to each target, where lines are equally long', async (context) => {
+    requires(context, 'strace');
+    const receivers = range(2).map(() => new Mmsg(['recv', '127.0.0.1:0', '--count', '60']));
+    const [first, second] = await Promise.all(receivers.map((receiver) => receiver.listening()));
+    const log = scratch('calls');
+    const strace = ['strace', '-f', '-qq', '-e', 'trace=sendmmsg', '-o', log, ...NATIVE];
+    const sender = new Mmsg(['send', first!, '--to', second!, '--json', '--gso', 'auto'], true, strace);
+    sender.child.stdin.end('metric:1|c\n'.repeat(60));
+    expect(await sender.summary()).toMatchObject({ code: 0, sent: 120, rejected: 0 });
+    await Promise.all(receivers.map(({ ended }) => ended));
+    const vlens = [...readFileSync(log, 'utf8').matchAll(/\], (\d+), MSG_/g)].map(([, vlen]) => Number(vlen));
+    expect(vlens).toEqual([2]);
   });
 
   it('--conflate-by sends the latest of each key to a receiver that is behind, and goes on reading', async () => {
