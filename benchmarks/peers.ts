@@ -48,15 +48,17 @@ const NATIVE_NAMES = {
   gather: 'C sendmmsg + GSO, gathering',
 } as const;
 
-/** The C sender: fixed bytes, of the lengths that the others send. */
-export function nativePeer(mode: keyof typeof NATIVE_NAMES, vlen = 64): Peer {
+/** The C sender: fixed bytes, of the lengths that the others send, 64 messages a call unless it says otherwise. */
+export function nativePeer(mode: keyof typeof NATIVE_NAMES, vlen?: number): Peer {
   return {
-    name: NATIVE_NAMES[mode],
+    name: label(NATIVE_NAMES[mode], mode === 'plain' && vlen !== undefined && `vlen ${vlen}`),
     needs: 'cc',
     command(workload) {
       const { port, path, seconds, destinations, payloadsPerTick } = workload;
       const how = mode === 'gather' ? `gather-${payloadsPerTick}` : mode;
-      return [nativeBinary()!, how, path ?? port, lengthsOf(workload).join(), seconds, destinations, vlen].map(String);
+      return [nativeBinary()!, how, path ?? port, lengthsOf(workload).join(), seconds, destinations, vlen ?? 64].map(
+        String,
+      );
     },
   };
 }

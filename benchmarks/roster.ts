@@ -84,6 +84,27 @@ const broadcastTicks = (payloadsPerTick: number): Entry => ({
   ],
 });
 
+/** How full a batch is, and with it the queue: a call takes 1024 at most. */
+const batchSizes: Entry = {
+  kind: 'throughput',
+  receivers: ['drop'],
+  shape: { name: 'batch-sizes', bytes: 64, destinations: 1 },
+  peers: [
+    ...[1, 8, 64, 1024, 8192, 65_536].map((batchSize) =>
+      batchSenderPeer(`batchSize ${batchSize}`, { batchSize, highWaterMark: Math.max(batchSize, 64), gso: 'off' }),
+    ),
+    ...[1, 8, 64, 1024].map((vlen) => nativePeer('plain', vlen)),
+  ],
+};
+
+/** To so many destinations in turn. */
+const destinations = (count: number): Entry => ({
+  kind: 'throughput',
+  receivers: ['drop'],
+  shape: { name: `destinations-${count}`, bytes: 64, destinations: count },
+  peers: [batchSenderPeer('gso off', { gso: 'off' }), nativePeer('plain')],
+});
+
 /** Every workload that is sent; `encode` sends nothing, and is not among them. */
 export const ROSTER: readonly Entry[] = [
   flood(64),
@@ -115,6 +136,8 @@ export const ROSTER: readonly Entry[] = [
   },
   broadcastTicks(4),
   broadcastTicks(8),
+  batchSizes,
+  ...[1, 64, 1000, 10_000, 100_000].map(destinations),
   segments(64),
   segments(1200),
   {

@@ -81,7 +81,10 @@ export interface ReceiverCount {
 /** The addresses of a workload's destinations. */
 export function addressesOf({ destinations }: Pick<Workload, 'destinations'>): string[] {
   if (destinations === 1) return ['127.0.0.1'];
-  return Array.from({ length: destinations }, (_, index) => `127.1.${index >>> 8}.${index & 255}`);
+  return Array.from(
+    { length: destinations },
+    (_, index) => `127.${1 + (index >>> 16)}.${(index >>> 8) & 255}.${index & 255}`,
+  );
 }
 
 /** A fresh metric string of 40 characters, or of 32 to 60. */
