@@ -215,7 +215,7 @@ export interface BatchReport {
   readonly bytes: number;
   /** sendmmsg(2) calls made. */
   readonly syscalls: number;
-  /** Datagrams still queued, at the head: the unsent tail. */
+  /** Datagrams that were still queued when it was over, the unsent tail included: what `queued` in the stats was then. */
   readonly requeued: number;
   /** Datagrams dropped since the last report: by overflow, age or drain timeout. */
   readonly dropped: number;

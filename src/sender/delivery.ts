@@ -55,6 +55,21 @@ export const OPEN = 0;
 const CLOSING = 1;
 export const CLOSED = 2;
 
+const datagramsOf = (queue: DatagramQueue): number => queue.datagrams;
+const heldBackOf = (queue: DatagramQueue): number => queue.heldBack;
+const packedOf = (queue: DatagramQueue): number => queue.packed;
+const conflatedOf = (queue: DatagramQueue): number => queue.conflated;
+const exactBytesOf = (queue: DatagramQueue): number => {
+  queue.commit();
+  return queue.bytes;
+};
+
+function sumOf(lanes: readonly Lane[], of: (queue: DatagramQueue) => number): number {
+  let sum = 0;
+  for (const { queue } of lanes) sum += of(queue);
+  return sum;
+}
+
 export class Delivery {
   readonly lanes: readonly Lane[];
   readonly counters: SenderCounters;
@@ -120,40 +135,27 @@ export class Delivery {
 
   /** Datagrams queued. */
   get queued(): number {
-    let sum = 0;
-    for (const { queue } of this.lanes) sum += queue.datagrams;
-    return sum;
+    return sumOf(this.lanes, datagramsOf);
   }
 
   /** Datagrams, of those, that wait for destinations which are full. */
   get heldBack(): number {
-    let sum = 0;
-    for (const { queue } of this.lanes) sum += queue.heldBack;
-    return sum;
+    return sumOf(this.lanes, heldBackOf);
   }
 
   /** Payload bytes queued. */
   get queuedBytes(): number {
-    let sum = 0;
-    for (const { queue } of this.lanes) {
-      queue.commit();
-      sum += queue.bytes;
-    }
-    return sum;
+    return sumOf(this.lanes, exactBytesOf);
   }
 
   /** Datagrams that went into an earlier one, ever; of a line that waits unwritten, this is not certain yet. */
   get packed(): number {
-    let sum = 0;
-    for (const { queue } of this.lanes) sum += queue.packed;
-    return sum;
+    return sumOf(this.lanes, packedOf);
   }
 
   /** Datagrams that were replaced, ever. */
   get conflated(): number {
-    let sum = 0;
-    for (const { queue } of this.lanes) sum += queue.conflated;
-    return sum;
+    return sumOf(this.lanes, conflatedOf);
   }
 
   /** Whether the next datagram will be queued whole, whatever its size: the bytes may be exceeded by one. */

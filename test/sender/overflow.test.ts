@@ -2,8 +2,10 @@ import fc from 'fast-check';
 import { afterEach, describe, expect, it } from 'vitest';
 import type { BatchReport } from '../../src/message/datagram.ts';
 import { laneOf, sockaddrOfPath } from '../../src/message/sockaddr.ts';
-import type { BatchOptions } from '../../src/sender/batch-options.ts';
+import { type BatchOptions, resolveBatchOptions } from '../../src/sender/batch-options.ts';
+import { Sender } from '../../src/sender/sender.ts';
 import { DatagramSocket } from '../../src/socket/datagram-socket.ts';
+import type { Transport } from '../../src/socket/transport.ts';
 import { expectConservation, numbered, numberedList, numbersOf, range } from '../support/datagrams.ts';
 import { Receiver } from '../support/receiver.ts';
 import { VirtualTime } from '../support/virtual-time.ts';
@@ -270,6 +272,27 @@ describe('maxAgeMs', () => {
 });
 
 describe('drainTimeoutMs', () => {
+  it('gives up what one sender has in flight, where that is never answered, and leaves the flight of another alone', async () => {
+    const socket = DatagramSocket.open({ connect: { address: '127.0.0.1', port: 9 } });
+    open.push(socket);
+    const answers: ((answer: number) => void)[] = [];
+    const transport = unanswering(DatagramSocket.transportOf(socket), answers);
+    const first = new Sender(transport, resolveBatchOptions({ drainTimeoutMs: 1 }), {});
+    const second = new Sender(transport, resolveBatchOptions({}), {});
+    for (const sender of [first, second]) {
+      sender.send('x');
+      sender.flush();
+    }
+    expect(answers.length).toBe(2);
+    await first.delivery.close();
+    expect(first.delivery.counters.snapshot()).toMatchObject({ sent: 0, queued: 0, droppedBy: { drainTimeout: 1 } });
+    expect(second.delivery.counters.snapshot()).toMatchObject({ queued: 1, dropped: 0 });
+    for (const answer of answers) answer(1);
+    await second.delivery.close();
+    expect(first.delivery.counters.snapshot()).toMatchObject({ sent: 0, dropped: 1 });
+    expect(second.delivery.counters.snapshot()).toMatchObject({ sent: 1, queued: 0, dropped: 0 });
+  });
+
   it('gives a blocked tail that long, then drops it, reports it and completes', async () => {
     const { sender, time, reports, completions } = blocked({ drainTimeoutMs: 500 });
     for (const text of numberedList(5)) sender.send(text);
@@ -367,3 +390,18 @@ describe('backpressure', () => {
     expect(sender.stats.dropped).toBe(0);
   });
 });
+
+/** A transport that sends later, as node:dgram does, and answers when the test does. */
+function unanswering(transport: Transport, answers: ((answer: number) => void)[]): Transport {
+  const own: Partial<Transport> = {
+    sendmmsg: null,
+    sendmmsgLater: (_batch, _vlen, _flags, done) => void answers.push(done),
+  };
+  return new Proxy(transport, {
+    get(target, key) {
+      if (key in own) return own[key as keyof Transport];
+      const value: unknown = Reflect.get(target, key, target);
+      return typeof value === 'function' ? value.bind(target) : value;
+    },
+  });
+}

@@ -1,6 +1,7 @@
 /** Child processes that run the compiled package. */
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
+import { afterEach } from 'vitest';
 import type { Datagram } from '../../src/message/datagram.ts';
 import type { BatchOptions } from '../../src/sender/batch-options.ts';
 import type { SenderStats } from '../../src/sender/diagnostics.ts';
@@ -49,6 +50,13 @@ export function childScript(name: string): string {
   return fileURLToPath(new URL(`../children/${name}`, import.meta.url));
 }
 
+const running = new Set<ChildProcess>();
+
+// A test that has run out of time must not leave its children to the next one.
+afterEach(() => {
+  for (const child of running) child.kill('SIGKILL');
+});
+
 /** Runs a command to its end; after `timeoutMs` it is killed, and `signal` says so. */
 export function run(command: readonly string[], options: { timeoutMs?: number } = {}): Promise<ChildResult> {
   const [file, ...args] = command;
@@ -56,6 +64,7 @@ export function run(command: readonly string[], options: { timeoutMs?: number } 
   // One thread in the pool: strace counts the calls of each thread by itself.
   const env = { ...process.env, NODE_OPTIONS: '', UV_THREADPOOL_SIZE: '1' };
   const child = spawn(file!, args, { stdio: ['ignore', 'pipe', 'pipe'], env });
+  running.add(child);
   const timer = setTimeout(() => child.kill('SIGKILL'), options.timeoutMs ?? 20_000);
   let stdout = '';
   let stderr = '';
@@ -69,6 +78,7 @@ export function run(command: readonly string[], options: { timeoutMs?: number } 
     child.once('error', reject);
     child.once('close', (code, signal) => {
       clearTimeout(timer);
+      running.delete(child);
       resolve({ code, signal, stdout, stderr, elapsedMs: performance.now() - started });
     });
   });
