@@ -12,7 +12,7 @@ import type { Backend } from '../kernel/backend.ts';
 import type { BatchReport, Datagram, DatagramLike, RejectedDatagram } from '../message/datagram.ts';
 import { endpoint } from '../message/sockaddr.ts';
 import type { BatchOptions } from '../sender/batch-options.ts';
-import { CLOSE_CHANNEL, type SenderStats } from '../sender/diagnostics.ts';
+import { CLOSE_CHANNEL, type DiagnosticsMessages, OPEN_CHANNEL, type SenderStats } from '../sender/diagnostics.ts';
 import { DatagramSocket } from '../socket/datagram-socket.ts';
 import { Checksum } from './checksum.ts';
 import type { KeyOf } from './conflation-key.ts';
@@ -175,11 +175,12 @@ class Sending {
   readonly #errors: Map<string, number> = new Map();
   #startedAt = performance.now();
   #subscription: Subscription | null = null;
+  /** The sender of the present stream, for what waits in it. */
+  #sender: { readonly stats: SenderStats } | null = null;
   /** Where in the input the present stream began. */
   #firstFrame = 0;
   // For the progress; the summary is the sender's own account.
   #sent = 0;
-  #queued = 0;
   #syscalls = 0;
   #rejected = 0;
   /** Rejected for want of a receiver in this stream, and taken back. */
@@ -276,6 +277,11 @@ class Sending {
         this.#add((message as { stats: SenderStats }).stats);
         resolve();
       };
+      const onOpen = (message: unknown): void => {
+        unsubscribe(OPEN_CHANNEL, onOpen);
+        this.#sender = (message as DiagnosticsMessages[typeof OPEN_CHANNEL]).sender;
+      };
+      subscribe(OPEN_CHANNEL, onOpen);
       subscribe(CLOSE_CHANNEL, onClose);
       this.#subscription = this.#source.datagrams.pipe(this.#operator(socket)).subscribe({
         next: (report) => this.#book(report),
@@ -309,19 +315,26 @@ class Sending {
   #operator(socket: DatagramSocket): OperatorFunction<DatagramLike, BatchReport> {
     const { batchSize, flushAfter, highWaterMark, highWaterMarkBytes, drainTimeout } = this.#options;
     const { rate, pack, conflateBy, gso, offload } = this.#options;
-    const options: BatchOptions = {
-      batchSize,
-      flushAfterMs: flushAfter,
-      // With a rate, a second's worth: Ctrl-C drains it in time.
+    // A source that waits reads a second's worth ahead of a rate, which Ctrl-C drains in time, and an error never happens. Where only
+    // the latest counts it does not wait: there is room for each datagram to all, and for the next one.
+    const waiting: BatchOptions = {
       highWaterMark: Math.min(highWaterMark, rate ?? highWaterMark),
+      overflow: 'error',
+      pressure: this.#source.pressure,
+    };
+    const peers = this.#peers.length;
+    const latestOnly: BatchOptions = {
+      highWaterMark: Math.max(highWaterMark, peers === 1 ? 0 : 2 * peers),
+      overflow: 'drop-oldest',
+    };
+    const options: BatchOptions = {
+      ...(conflateBy === undefined ? waiting : latestOnly),
+      batchSize: Math.min(batchSize, rate ?? batchSize),
+      flushAfterMs: flushAfter,
       highWaterMarkBytes,
-      // An error never happens, since the source waits; where only the latest counts, it does not.
-      ...(conflateBy === undefined
-        ? { overflow: 'error', pressure: this.#source.pressure }
-        : { overflow: 'drop-oldest' }),
       drainTimeoutMs: drainTimeout ?? NO_DRAIN_TIMEOUT_MS,
       // Each target's datagrams together: equally long ones can share a message.
-      ...(this.#peers.length > 1 && { order: 'destination' }),
+      ...(peers > 1 && { order: 'destination' }),
       gso,
       offload: offload === true,
       warn: false, // the summary tells
@@ -336,7 +349,6 @@ class Sending {
     const isHeld = this.#options.wait === true && this.#signal === null;
     const gone: Uint8Array[] = [];
     this.#sent += report.sent;
-    this.#queued = report.requeued;
     this.#syscalls += report.syscalls;
     for (const rejection of report.rejected) {
       if (isHeld && isReceiverGone(rejection.error)) gone.push(rejection.payload);
@@ -365,7 +377,7 @@ class Sending {
       rate(this.#sent / seconds),
       `${count(this.#syscalls)} syscalls`,
       `${ratio(this.#sent, this.#syscalls)} a call`,
-      `queue ${count(this.#queued)}`,
+      `queue ${count(this.#sender?.stats.queued ?? 0)}`,
       ...(this.#rejected > 0 ? [`${count(this.#rejected)} rejected`] : []),
       ...(this.#isWaiting ? ['waiting for the receiver'] : []),
       ...(this.#signal === null ? [] : ['draining; once more to quit at once']),

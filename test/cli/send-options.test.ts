@@ -116,6 +116,21 @@ describe('mmsg send', () => {
     expect(vlens).toEqual([2]);
   });
 
+  it('--conflate-by with a --rate below the number of keys drops none of them', async () => {
+    const { summary, text } = await through(
+      range(1000).map((n) => `key${n % 100}:${n}`),
+      ...['--conflate-by', '1', '--rate', '80'],
+    );
+    expect(summary).toMatchObject({ dropped: 0, rejected: 0, conflated: 1000 - summary.sent });
+    const latest = new Map(
+      text
+        .trimEnd()
+        .split('\n')
+        .map((line) => line.split(':') as [string, string]),
+    );
+    expect([...latest.values()].map(Number).toSorted((a, b) => a - b)).toEqual(range(100).map((key) => 900 + key));
+  });
+
   it('--conflate-by sends the latest of each key to a receiver that is behind, and goes on reading', async () => {
     const path = scratch('socket');
     const socket = DatagramSocket.open({ type: 'unix', bind: { path } });
