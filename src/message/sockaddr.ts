@@ -116,7 +116,12 @@ export function isSameAddress(one: Sockaddr | null, other: Sockaddr | null): boo
 
 /** Which of `lanes` lanes a destination takes: always the same one, and each about as many of them. */
 export function laneOf(sockaddr: Sockaddr | null, port: number, lanes: number): number {
-  return (mixed((sockaddr?.hash ?? 0) ^ port) >>> 0) % lanes;
+  return (hashOf(sockaddr, port) >>> 0) % lanes;
+}
+
+/** 32 bits, each of which depends on each of the address and the port. */
+export function hashOf(sockaddr: Sockaddr | null, port: number): number {
+  return mixed((sockaddr?.hash ?? 0) ^ port);
 }
 
 /**

@@ -5,8 +5,8 @@
  * order of their numbers; any other is looked up by address and port.
  */
 import type { Sockaddr } from '../message/datagram.ts';
-import { isSameAddress } from '../message/sockaddr.ts';
-import type { Rows } from './rows.ts';
+import { hashOf, isSameAddress } from '../message/sockaddr.ts';
+import { type Rows, twice } from './rows.ts';
 
 const FIRST_SLOTS = 16;
 const NOBODY = -1;
@@ -63,13 +63,8 @@ export class Destinations {
 
   /** The columns have twice the room: see {@link Rows.grow}. */
   grow(): void {
-    const { of, distance } = this;
-    this.of = new Int32Array(2 * of.length);
-    this.distance = new Uint32Array(2 * distance.length);
-    for (const at of [0, of.length]) {
-      this.of.set(of, at);
-      this.distance.set(distance, at);
-    }
+    this.of = twice(this.of, new Int32Array(2 * this.of.length));
+    this.distance = twice(this.distance, new Uint32Array(2 * this.distance.length));
   }
 
   /** No row is left. */
@@ -111,8 +106,7 @@ export class Destinations {
   #slotOf(sockaddr: Sockaddr | null, port: number): number {
     const slots = this.#slots;
     const mask = slots.length - 1;
-    const hash = Math.imul((sockaddr?.hash ?? 0) ^ Math.imul(port, 0x9e3779b1), 0x85ebca6b);
-    for (let slot = (hash ^ (hash >>> 15)) & mask; ; slot = (slot + 1) & mask) {
+    for (let slot = hashOf(sockaddr, port) & mask; ; slot = (slot + 1) & mask) {
       const known = slots[slot]!;
       if (known === NOBODY) return slot;
       if (this.#ports[known] === port && isSameAddress(this.#sockaddrs[known]!, sockaddr)) return slot;

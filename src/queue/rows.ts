@@ -75,7 +75,8 @@ export class Rows {
   }
 }
 
-function twice<Column extends { readonly length: number; set(from: Column, at?: number): void }>(
+/** A column with each row at its place in the first half, and in the second. */
+export function twice<Column extends { readonly length: number; set(from: Column, at?: number): void }>(
   from: Column,
   to: Column,
 ): Column {
