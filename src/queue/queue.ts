@@ -97,8 +97,8 @@ export class DatagramQueue {
   #openNow = 0;
   /** Whether lines may be kept: what they turn out to be finds room in any case. */
   #isRoomy = false;
-  /** The last strings of the open row, not written yet; made for the first string. */
-  #kept: KeptText | null = null;
+  /** The last strings of the open row, not written yet. */
+  readonly #kept: KeptText;
   #replay: DatagramReader | null = null;
 
   // A payload that several rows have: where it lies.
@@ -119,6 +119,8 @@ export class DatagramQueue {
     this.#packing = packing ?? null;
     this.#keyed = byKey ? new KeyedRows(this.rows) : null;
     this.#separatorBytes = packing === undefined ? NO_SEPARATOR : Buffer.from(packing.separator);
+    // Half of a surrogate pair is U+FFFD when it is encoded, and must not find its other half in a line that it is joined with.
+    this.#kept = new KeptText(this.#separatorBytes.toString());
   }
 
   /**
@@ -149,7 +151,7 @@ export class DatagramQueue {
   /** What does not extend the open row. */
   #pushApart(reader: DatagramReader, sequence: number, now: number): boolean {
     if (this.#packing !== null) return this.#pushLine(reader, sequence, now, this.#packing);
-    if (this.#kept !== null && this.#kept.count > 0) {
+    if (this.#kept.count > 0) {
       this.#writeKept(this.#kept);
       return this.push(reader, sequence, now); // it needed less room than it might have
     }
@@ -165,7 +167,7 @@ export class DatagramQueue {
    */
   commit(): void {
     if (this.#openSegments === 0) return;
-    if (this.#kept !== null && this.#kept.count > 0) {
+    if (this.#kept.count > 0) {
       this.#writeKept(this.#kept);
       if (this.#openSegments === 0) return; // they were not ASCII, and other rows are the last now
     }
@@ -351,14 +353,13 @@ export class DatagramQueue {
   /** Extends the open row; `false` if it does not fit there. */
   #joinBytes(reader: DatagramReader): boolean {
     const length = reader.byteLength;
-    if (length > this.#openSize || length === 0 || (this.#kept !== null && this.#kept.count > 0)) return false;
+    if (length > this.#openSize || length === 0 || this.#kept.count > 0) return false;
     copyInto(this.slab.arena.u8, reader.bytes, this.slab.tail);
     this.#joined(length);
     return true;
   }
 
   #join(reader: DatagramReader): boolean {
-    this.#kept ??= new KeptText('');
     const kept = this.#kept;
     if (reader.kind === TEXT) {
       const chars = reader.text.length;
@@ -448,8 +449,6 @@ export class DatagramQueue {
 
   #keepLine(reader: DatagramReader, sequence: number, now: number, packing: Packing): boolean {
     if (reader.kind !== TEXT || !this.#isRoomy) return false;
-    // Half of a surrogate pair is U+FFFD when it is encoded, and must not find its other half in a line that it is joined with.
-    this.#kept ??= new KeptText(this.#separatorBytes.toString());
     const kept = this.#kept;
     const { text } = reader;
     const bytes = this.#separatorBytes.length + text.length;
@@ -466,7 +465,7 @@ export class DatagramQueue {
 
   /** Appends a line at once, by its bytes; `false` if they do not fit. */
   #appendLine(reader: DatagramReader): boolean {
-    if (this.#kept !== null && this.#kept.count > 0) this.#writeKept(this.#kept);
+    if (this.#kept.count > 0) this.#writeKept(this.#kept);
     const bytes = this.#separatorBytes.length + reader.exactLength();
     if (bytes > this.#lineRoom || bytes > this.maxBytes - this.bytes || !this.slab.hasRoom(bytes)) return false;
     const { arena, tail } = this.slab;
