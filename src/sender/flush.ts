@@ -111,7 +111,7 @@ export class FlushLoop {
   #isDetached = false;
   /** Whether the pace allowed less than there was. */
   #isHeldBack = false;
-  /** Why the spilled head was refused; 0 once its first datagram has passed plainly, and the latch knows. */
+  /** Why the head that was split was refused; 0 once its first datagram has passed plainly, and the latch knows. */
   #refusal = 0;
   // What the datagram at the head has been through, by its sequence: whoever moves the head need not tell.
   #troubled = -1;
@@ -264,30 +264,27 @@ export class FlushLoop {
           return this.#sendPlainly(errno); // it may be short of large messages only
         }
         this.#isStarved = true;
-        return this.#rejectHead(systemError(errno, 'sendmmsg', this.#headDestination()));
+        return this.#rejectHead(errno);
       case 'lateError':
         this.pendingErrors++;
         return this.#askAgain();
       case 'retryNow':
         return this.#askAgain();
       case 'pendingSocketError':
-        return this.#isSecondTry
-          ? this.#rejectHead(systemError(errno, 'sendmmsg', this.#headDestination()))
-          : this.#tryOnceMore(errno);
+        return this.#isSecondTry ? this.#rejectHead(errno) : this.#tryOnceMore(errno);
       case 'segmentationRefused':
         // Of segments that are too long, or of an earlier datagram that was.
         return errno === EMSGSIZE && !this.#isSecondTry ? this.#tryOnceMore(errno) : this.#sendPlainly(errno);
       case 'rejectSecondTime':
         if (this.#wasRefused || this.#isAt(this.#stoppedAt, this.#stoppedLeft)) {
-          return this.#rejectHead(systemError(errno, 'sendmmsg', this.#headDestination()));
+          return this.#rejectHead(errno);
         }
         this.#wasRefused = true;
         return 'again';
       case 'rejectDatagram':
-        return this.#rejectHead(systemError(errno, 'sendmmsg', this.#headDestination()));
+        return this.#rejectHead(errno);
       case 'shutDown':
-        if (!this.#isDetached && !this.#wire.isShutDown())
-          return this.#rejectHead(systemError(errno, 'sendmmsg', this.#headDestination()));
+        if (!this.#isDetached && !this.#wire.isShutDown()) return this.#rejectHead(errno);
         this.fatalError = systemError(errno, 'sendmmsg', this.#wire.peer);
         return 'fatal';
       case 'fatal':
@@ -316,7 +313,7 @@ export class FlushLoop {
       return 'again';
     }
     const answer = this.#isDetached ? 0 : this.#wire.reconnect();
-    return answer < 0 ? this.#rejectHead(systemError(-answer, 'connect', this.#headDestination())) : 'again';
+    return answer < 0 ? this.#rejectHead(-answer, 'connect') : 'again';
   }
 
   #sendPlainly(errno: number): Verdict {
@@ -385,10 +382,12 @@ export class FlushLoop {
     return name.length === 0 ? this.#wire.peer : describeName(name);
   }
 
-  #rejectHead(error: SendmmsgError): Verdict {
+  #rejectHead(errno: number, syscall: string = 'sendmmsg'): Verdict {
     const batch = this.#batch;
     const payload = new Uint8Array(batch.headPayload());
-    this.rejected.push(Object.freeze({ sequence: batch.headSequence, ...this.#headDestination(), payload, error }));
+    const destination = this.#headDestination();
+    const error = systemError(errno, syscall, destination);
+    this.rejected.push(Object.freeze({ sequence: batch.headSequence, ...destination, payload, error }));
     this.rejectedBytes += payload.byteLength;
     batch.takeOne();
     this.#refusal = 0; // plainly refused, too: no fault of GSO
