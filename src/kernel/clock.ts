@@ -44,7 +44,7 @@ export class KeepAlive {
   }
 }
 
-/** The event loop's own monotonic timers, each one of `waits`. */
+/** The event loop's own monotonic timers, each kept by `keepAlive`. */
 export function eventLoopClockOf(keepAlive: KeepAlive): Clock {
   return {
     now: () => performance.now(),

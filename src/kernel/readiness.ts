@@ -22,7 +22,7 @@ import { type Libc, libc } from './libc.ts';
 /** Ends a wait; may be called at any time, more than once. */
 export type StopWaiting = () => void;
 
-/** Calls `ready` once, when `fd` can be written to. Until then it is one of `waits`. */
+/** Calls `ready` once, when `fd` can be written to. Until then `keepAlive` has it. */
 export function whenWritable(fd: number, keepAlive: KeepAlive, ready: () => void): StopWaiting {
   const stop = watch(fd, EPOLLOUT, keepAlive, () => {
     stop();

@@ -32,20 +32,17 @@ const perInput = chunkBytes === undefined ? 1 : Math.ceil(chunkBytes / segmentSi
 const header = payload.subarray(0, headerBytes);
 const body = payload.subarray(headerBytes);
 
-const datagramOf: (n: number) => Datagram =
-  lines !== undefined
-    ? (n: number) => ({ payload: lineOf(lines, n), to: first })
-    : chunkBytes !== undefined
-      ? () => ({ payload: chunk, to: first, segmentSize })
-      : headerBytes !== undefined
-        ? how === 'before'
-          ? () => ({ payload, to: first })
-          : how === 'each'
-            ? () => ({ payload: Buffer.concat([header, body]), to: first })
-            : () => ({ payload: [header, body], to: first })
-        : length === 1
-          ? () => ({ payload, to: first })
-          : (n: number) => ({ payload, to: peers[n % length]! });
+const datagramOf = chooseDatagram();
+
+/** What makes the datagrams of this workload. */
+function chooseDatagram(): (n: number) => Datagram {
+  if (lines !== undefined) return (n) => ({ payload: lineOf(lines, n), to: first });
+  if (chunkBytes !== undefined) return () => ({ payload: chunk, to: first, segmentSize });
+  if (how === 'each') return () => ({ payload: Buffer.concat([header, body]), to: first });
+  if (headerBytes !== undefined && how === undefined) return () => ({ payload: [header, body], to: first });
+  if (length === 1) return () => ({ payload, to: first });
+  return (n) => ({ payload, to: peers[n % length]! });
+}
 
 /** 0, 1, 2, … until the time is up. */
 const flood = (isOver: () => boolean): Observable<number> =>
